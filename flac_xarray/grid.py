@@ -1,0 +1,189 @@
+"""Tiles of an N-dimensional array: which tile covers what (docs/format.md, section 5).
+
+Strategy: pure integer arithmetic on frozen values. Intervals are half-open, axes are
+in array order (..., row, col), tile numbers count in C order. Nothing here knows bytes.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from flac_xarray.errors import FormatError, WindowError
+
+__all__ = ["TileCut", "TileGrid", "Window"]
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A rectangle of pixels, half-open, inside one level of a raster.
+
+    Examples
+    --------
+    >>> Window(10, 20, 5, 6).slices
+    (slice(10, 15, None), slice(20, 26, None))
+    """
+
+    row_off: int
+    """First row."""
+    col_off: int
+    """First column."""
+    height: int
+    """Number of rows."""
+    width: int
+    """Number of columns."""
+
+    def __post_init__(self) -> None:
+        if min(self.row_off, self.col_off, self.height, self.width) < 0:
+            msg = f"a window cannot be negative: {self}"
+            raise WindowError(msg)
+
+    @property
+    def slices(self) -> tuple[slice, slice]:
+        """Row and column slices."""
+        return (
+            slice(self.row_off, self.row_off + self.height),
+            slice(self.col_off, self.col_off + self.width),
+        )
+
+    def intersection(self, height: int, width: int) -> Window | None:
+        """Cut to a raster of that size; None when nothing is left."""
+        row_stop = min(self.row_off + self.height, height)
+        col_stop = min(self.col_off + self.width, width)
+        if row_stop <= self.row_off or col_stop <= self.col_off:
+            return None
+        return Window(
+            self.row_off, self.col_off, row_stop - self.row_off, col_stop - self.col_off
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class TileCut:
+    """The part of one tile that a selection needs, and where it lands.
+
+    Examples
+    --------
+    >>> cut = next(TileGrid((4, 5), (2, 3)).cuts((slice(1, 2), slice(4, 5))))
+    >>> cut.index, cut.number, cut.within
+    ((0, 1), 1, (slice(1, 2, None), slice(1, 2, None)))
+    """
+
+    index: tuple[int, ...]
+    """Tile index, one integer per dim."""
+    number: int
+    """The same as a C-order number: the row of the tile table."""
+    within: tuple[slice, ...]
+    """What to take from the tile."""
+    into: tuple[slice, ...]
+    """Where it goes in the selection's result."""
+
+
+@dataclass(frozen=True, slots=True)
+class TileGrid:
+    """A regular tiling of an array; tiles on the far edges are cut to it.
+
+    Examples
+    --------
+    >>> grid = TileGrid((1201, 1201), (256, 256))
+    >>> grid.counts, grid.n_tiles, grid.tile_shape((4, 0))
+    ((5, 5), 25, (177, 256))
+    """
+
+    shape: tuple[int, ...]
+    """Pixels along each dim; may be zero."""
+    tile: tuple[int, ...]
+    """Pixels of a whole tile along each dim, at least 1."""
+
+    def __post_init__(self) -> None:
+        if len(self.shape) != len(self.tile):
+            msg = f"tile {self.tile} has not one entry per dim of shape {self.shape}"
+            raise FormatError(msg)
+        if any(n < 0 for n in self.shape) or any(n < 1 for n in self.tile):
+            msg = f"shape {self.shape} or tile {self.tile} is out of range"
+            raise FormatError(msg)
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """Number of tiles along each dim."""
+        return tuple(-(-n // t) for n, t in zip(self.shape, self.tile, strict=True))
+
+    @property
+    def n_tiles(self) -> int:
+        """Number of tiles in all."""
+        return math.prod(self.counts)
+
+    def number(self, index: Sequence[int]) -> int:
+        """C-order number of a tile index.
+
+        Raises
+        ------
+        WindowError
+            There is no such tile.
+        """
+        if len(index) != len(self.shape) or any(
+            not 0 <= i < n for i, n in zip(index, self.counts, strict=True)
+        ):
+            msg = f"no tile {tuple(index)}: the grid has {self.counts} tiles"
+            raise WindowError(msg)
+        number = 0
+        for i, n in zip(index, self.counts, strict=True):
+            number = number * n + i
+        return number
+
+    def index(self, number: int) -> tuple[int, ...]:
+        """Undo `number`.
+
+        Raises
+        ------
+        WindowError
+            There is no such tile.
+        """
+        if not 0 <= number < self.n_tiles:
+            msg = f"no tile {number}: the raster has tiles 0 to {self.n_tiles - 1}"
+            raise WindowError(msg)
+        index: list[int] = []
+        for n in reversed(self.counts):
+            number, i = divmod(number, n)
+            index.append(i)
+        return tuple(reversed(index))
+
+    def slices(self, index: Sequence[int]) -> tuple[slice, ...]:
+        """Where a tile lies in the array, cut to its shape."""
+        self.number(index)
+        return tuple(
+            slice(i * t, min(i * t + t, n))
+            for i, t, n in zip(index, self.tile, self.shape, strict=True)
+        )
+
+    def tile_shape(self, index: Sequence[int]) -> tuple[int, ...]:
+        """Shape of a tile, cut to the array."""
+        return tuple(s.stop - s.start for s in self.slices(index))
+
+    def cuts(self, selection: Sequence[slice]) -> Iterator[TileCut]:
+        """Every tile that a selection touches, in C order.
+
+        Parameters
+        ----------
+        selection
+            One slice per dim with ``0 <= start <= stop <= n`` and step None or 1.
+
+        Yields
+        ------
+        TileCut
+            Nothing when the selection is empty.
+        """
+        if any(s.stop <= s.start for s in selection):
+            return
+        spans = [
+            range(s.start // t, (s.stop - 1) // t + 1)
+            for s, t in zip(selection, self.tile, strict=True)
+        ]
+        for index in itertools.product(*spans):
+            within, into = [], []
+            for i, t, s in zip(index, self.tile, selection, strict=True):
+                start, stop = max(s.start, i * t), min(s.stop, i * t + t)
+                within.append(slice(start - i * t, stop - i * t))
+                into.append(slice(start - s.start, stop - s.start))
+            yield TileCut(index, self.number(index), tuple(within), tuple(into))
