@@ -1,0 +1,493 @@
+"""Reading a FLAC raster: which tiles, which bytes, then pixels (docs/format.md, 7).
+
+Strategy: plan, then do. A selection becomes tile cuts (`grid`) and table rows
+(`tile_index`); their bytes come from the source in as few requests as pay, in the
+order they arrive, and are decoded by the caller's number of threads straight into the
+result. There is no lock around reading, and a raster pickles as its source.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, BinaryIO, Final, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flac_xarray.container import is_container
+from flac_xarray.dtypes import empty_pixel, numpy_dtype
+from flac_xarray.errors import CorruptTileError, FormatError, NotFlacRasterError, WindowError
+from flac_xarray.georef import Bbox, Georef
+from flac_xarray.grid import TileCut, Window
+from flac_xarray.header import ArrayInfo, Header
+from flac_xarray.legacy import read_legacy
+from flac_xarray.ranges import ByteRange
+from flac_xarray.sources import Source, open_source
+from flac_xarray.tile_codec import decode_tile
+from flac_xarray.tile_index import DEFAULT_PREFETCH, TileIndex, read_container
+from flac_xarray.tile_table import TileEntry
+
+__all__ = ["FlacRaster", "ReadPlan"]
+
+IN_FLIGHT: Final = 2
+"""Tiles waiting for each decoding thread: fetching stays ahead, memory bounded."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadPlan:
+    """What a selection will read, before anything is read."""
+
+    cuts: tuple[TileCut, ...]
+    """The tiles, in C order, empty ones included."""
+    entries: tuple[TileEntry, ...]
+    """Their table rows."""
+    requests: tuple[ByteRange, ...]
+    """Byte ranges after merging neighbours."""
+
+    @property
+    def tile_nbytes(self) -> int:
+        """Bytes of the tiles themselves."""
+        return sum(e.nbytes for e in self.entries)
+
+    @property
+    def request_nbytes(self) -> int:
+        """Bytes that the requests move, gaps included."""
+        return sum(r.stop - r.start for r in self.requests)
+
+
+class FlacRaster:
+    """An open FLAC raster: header, tile tables, and reading.
+
+    Use `open`; the constructor does no I/O.
+
+    Attributes
+    ----------
+    header : Header
+        Arrays, georeference, coordinates, attributes and tags.
+    source : Source
+        Where the bytes come from.
+    token : str or None
+        Changes when the file changes (ETag, or size and time); None where none is told.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from flac_xarray.array_writer import encode_array
+    >>> pixels = np.arange(12, dtype="int16").reshape(1, 3, 4)
+    >>> with FlacRaster.open(encode_array(pixels)) as raster:
+    ...     raster.read(window=Window(1, 2, 1, 2))
+    array([[[6, 7]]], dtype=int16)
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        header: Header,
+        index: TileIndex,
+        *,
+        threads: int | None = None,
+        token: str | None = None,
+    ) -> None:
+        self.source = source
+        self.header = header
+        self.index = index
+        self.token = token
+        self.threads = threads or os.cpu_count() or 1
+
+    @classmethod
+    def open(
+        cls,
+        source: str | os.PathLike[str] | bytes | BinaryIO | Source,
+        *,
+        storage_options: Mapping[str, Any] | None = None,
+        prefetch: int = DEFAULT_PREFETCH,
+        threads: int | None = None,
+    ) -> Self:
+        """Open a FLAC raster: one request for most files.
+
+        Parameters
+        ----------
+        source
+            Path, URL of any fsspec protocol, bytes, or an open binary file.
+        storage_options
+            Options of the fsspec file system: credentials, headers.
+        prefetch
+            Bytes of the first request.
+        threads
+            Threads that decode the tiles of one read; by default one a core.
+
+        Raises
+        ------
+        SourceError
+            The bytes cannot be had.
+        FormatError
+            They are not a FLAC raster, or a damaged one.
+        """
+        opened = open_source(source, storage_options)
+        try:
+            first = opened.read_prefix(prefetch)
+            data = bytes(first.data)
+            if first.size == len(data):
+                # The whole file is at hand: nothing is asked for twice.
+                whole = open_source(data)
+                header, index = _read_index(whole, data, first.size, opened.name)
+            else:
+                header, index = _read_index(opened, data, first.size, opened.name)
+        except BaseException:
+            opened.close()
+            raise
+        return cls(opened, header, index, threads=threads, token=first.token)
+
+    def close(self) -> None:
+        """Close the source."""
+        self.source.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (_reopen, (type(self), self.source, self.threads))
+
+    def __repr__(self) -> str:
+        first = self.header.arrays[self.header.find()]
+        return (
+            f"<FlacRaster {self.name!r} {first.sizes} {first.dtype}, "
+            f"{first.grid.n_tiles} tiles>"
+        )
+
+    @property
+    def name(self) -> str:
+        """Path or URL, without credentials."""
+        return self.source.name
+
+    @property
+    def nbytes(self) -> int | None:
+        """Size of the file, None where neither it nor its server tells."""
+        return self.index.file_nbytes
+
+    @property
+    def georef(self) -> Georef:
+        """Georeference of level 0."""
+        return self.header.georef
+
+    def array(self, name: str | None = None, level: int = 0) -> ArrayInfo:
+        """Give one array's description; the first data array without a name."""
+        return self.header.arrays[self.header.find(name, level)]
+
+    def level_georef(self, level: int) -> Georef:
+        """Georeference of an overview level."""
+        base, over = self.array(), self.array(level=level)
+        return self.georef.scaled(
+            base.shape[-1] / over.shape[-1], base.shape[-2] / over.shape[-2]
+        )
+
+    def bounds(self) -> Bbox:
+        """Bounding box (xmin, ymin, xmax, ymax) in the CRS."""
+        return self.georef.bounds(*self.array().shape[-2:])
+
+    def window(self, bbox: Sequence[float], level: int = 0) -> Window:
+        """Pixels of a level that a bounding box touches.
+
+        Raises
+        ------
+        WindowError
+            The box lies outside the raster.
+        """
+        height, width = self.array(level=level).shape[-2:]
+        return self.level_georef(level).window(bbox, height, width)
+
+    def plan(
+        self, selection: Sequence[slice], *, position: int | None = None
+    ) -> ReadPlan:
+        """Say what reading a selection takes; reads pages of the table at most.
+
+        Parameters
+        ----------
+        selection
+            One slice per dim, ``0 <= start <= stop <= n``, step 1.
+        position
+            Which of `header.arrays`; the first data array by default.
+        """
+        position = self.header.find() if position is None else position
+        cuts = tuple(self.header.arrays[position].grid.cuts(selection))
+        entries = tuple(self.index.lookup(position, [cut.number for cut in cuts]))
+        ranges = [ByteRange(e.offset, e.stop) for e in entries]
+        requests = self.source.limits.plan(ranges)
+        return ReadPlan(
+            cuts, entries, tuple(ByteRange(r.start, r.stop) for r in requests)
+        )
+
+    def read(
+        self,
+        window: Window | None = None,
+        *,
+        bands: Sequence[int] | None = None,
+        name: str | None = None,
+        level: int = 0,
+        threads: int | None = None,
+    ) -> NDArray[Any]:
+        """Read pixels of one array.
+
+        Parameters
+        ----------
+        window
+            Rows and columns; all of them by default.
+        bands
+            Positions along ``band``, from 0; all of them by default.
+        name, level
+            Which array.
+        threads
+            Threads that decode; the raster's own number by default.
+
+        Returns
+        -------
+        ndarray, shape (..., row, col)
+            In the array's dtype, bit-identical to what was written.
+
+        Raises
+        ------
+        WindowError
+            The window or a band lies outside the raster.
+        CorruptTileError
+            A tile is damaged; nothing is returned.
+        SourceError
+            Bytes could not be had.
+        """
+        position = self.header.find(name, level)
+        info = self.header.arrays[position]
+        whole = tuple(slice(0, n) for n in info.shape)
+        selection = whole if window is None else (*whole[:-2], *window.slices)
+        if bands is None:
+            return self.read_selection(selection, position=position, threads=threads)
+        axis = info.dims.index("band")
+        runs = _runs(bands)
+        blocks = [
+            (*selection[:axis], slice(start, stop), *selection[axis + 1 :])
+            for start, stop in runs
+        ]
+        for block in blocks:
+            _check_inside(block, info)
+        shape = [s.stop - s.start for s in selection]
+        shape[axis] = len(bands)
+        out = np.empty(shape, numpy_dtype(info.dtype))
+        ends = np.cumsum([stop - start for start, stop in runs])
+        targets = np.split(out, ends[:-1], axis)
+        self._read_blocks(blocks, targets, position, threads)
+        return out
+
+    def read_selection(
+        self,
+        selection: Sequence[slice],
+        *,
+        position: int | None = None,
+        threads: int | None = None,
+    ) -> NDArray[Any]:
+        """Read a block of an array given by one slice per dim, step 1.
+
+        See `read` for what is returned and raised.
+        """
+        position = self.header.find() if position is None else position
+        info = self.header.arrays[position]
+        _check_inside(selection, info)
+        out = np.empty([s.stop - s.start for s in selection], numpy_dtype(info.dtype))
+        self._read_blocks([selection], [out], position, threads)
+        return out
+
+    def _read_blocks(
+        self,
+        blocks: Sequence[Sequence[slice]],
+        targets: Sequence[NDArray[Any]],
+        position: int,
+        threads: int | None,
+    ) -> None:
+        """Read several blocks of one array as one plan, each into its target."""
+        info = self.header.arrays[position]
+        todo = [
+            (cut, target)
+            for block, target in zip(blocks, targets, strict=True)
+            for cut in info.grid.cuts(block)
+        ]
+        self._each_tile(
+            position,
+            [cut.number for cut, _ in todo],
+            lambda k, data: self._place(data, position, *todo[k]),
+            threads,
+        )
+
+    def visit_tiles(
+        self,
+        indices: Sequence[tuple[int, ...]],
+        visit: Callable[[int, NDArray[Any]], object],
+        *,
+        position: int | None = None,
+        threads: int | None = None,
+    ) -> None:
+        """Decode tiles, each once, and hand them over as they arrive.
+
+        Parameters
+        ----------
+        indices
+            Tile indices.
+        visit
+            Called with the place in `indices` and the tile's pixels, from several
+            threads at once.
+        position
+            Which of `header.arrays`; the first data array by default.
+        threads
+            Threads that decode; the raster's own number by default.
+
+        Raises
+        ------
+        WindowError, CorruptTileError, SourceError
+            See `read`.
+        """
+        at = self.header.find() if position is None else position
+        grid = self.header.arrays[at].grid
+
+        def decode(k: int, data: bytes | memoryview) -> None:
+            shape = grid.tile_shape(indices[k])
+            out = np.empty(shape, numpy_dtype(self.header.arrays[at].dtype))
+            all_of_it = tuple(slice(0, n) for n in shape)
+            cut = TileCut(indices[k], grid.number(indices[k]), all_of_it, all_of_it)
+            self._place(data, at, cut, out)
+            visit(k, out)
+
+        self._each_tile(at, [grid.number(i) for i in indices], decode, threads)
+
+    def _each_tile(
+        self,
+        position: int,
+        numbers: Sequence[int],
+        use: Callable[[int, bytes | memoryview], object],
+        threads: int | None,
+    ) -> None:
+        """Fetch tiles and call `use` with each one's place and bytes, in threads."""
+        entries = self.index.lookup(position, numbers)
+        full = [k for k, entry in enumerate(entries) if entry.nbytes]
+        for k, entry in enumerate(entries):
+            if not entry.nbytes:
+                use(k, b"")
+        ranges = [ByteRange(entries[k].offset, entries[k].stop) for k in full]
+        arrived = self.index.source.read_ranges(ranges)
+        n_threads = min(threads or self.threads, len(full))
+        if n_threads <= 1:
+            for k, data in arrived:
+                use(full[k], data)
+            return
+        with ThreadPoolExecutor(n_threads, "flac-raster-decode") as pool:
+            waiting: set[Future[object]] = set()
+            for k, data in arrived:
+                waiting.add(pool.submit(use, full[k], data))
+                if len(waiting) >= n_threads * IN_FLIGHT:
+                    waiting = _settle(waiting)
+            while waiting:
+                waiting = _settle(waiting)
+
+    def _place(
+        self,
+        data: bytes | memoryview,
+        position: int,
+        cut: TileCut,
+        out: NDArray[Any],
+    ) -> None:
+        """Check and decode one tile into its part of the result."""
+        info = self.header.arrays[position]
+        shape = info.grid.tile_shape(cut.index)
+        target = out[cut.into]
+        whole = target.shape == shape
+        try:
+            self.index.table(position, cut.number).check_tile(
+                data, position, cut.number
+            )
+            if not len(data):
+                target[...] = empty_pixel(info.nodata_pixel(cut.index), info.dtype)
+            elif whole:
+                decode_tile(data, shape=shape, dtype=info.dtype, out=target)
+            else:
+                target[...] = decode_tile(data, shape=shape, dtype=info.dtype)[
+                    cut.within
+                ]
+        except FormatError as error:
+            entry = self.index.table(position, cut.number).entry(cut.number)
+            msg = (
+                f"{self.name}: tile {cut.index} of array {info.name!r} "
+                f"(byte {entry.offset}, {entry.nbytes} bytes): {error}"
+            )
+            raise CorruptTileError(msg, tile=cut.index, offset=entry.offset) from error
+
+    def read_tile_bytes(
+        self, index: Sequence[int], *, position: int | None = None
+    ) -> bytes:
+        """Read one tile as it lies in the file: a complete FLAC stream.
+
+        Returns
+        -------
+        bytes
+            Empty for an empty tile.
+        """
+        position = self.header.find() if position is None else position
+        number = self.header.arrays[position].grid.number(index)
+        (entry,) = self.index.lookup(position, [number])
+        data = b""
+        if entry.nbytes:
+            data = bytes(self.index.source.read_range(entry.offset, entry.stop))
+        self.index.table(position, number).check_tile(data, position, number)
+        return data
+
+
+def _reopen(cls: type[FlacRaster], source: Source, threads: int) -> FlacRaster:
+    return cls.open(source, threads=threads)
+
+
+def _read_index(
+    source: Source, prefix: bytes, size: int | None, name: str
+) -> tuple[Header, TileIndex]:
+    if is_container(prefix):
+        return read_container(source, prefix, size)
+    legacy = read_legacy(prefix, size, source.read_range)
+    if legacy is None:
+        msg = f"{name} is not a FLAC raster: it begins with {prefix[:16]!r}"
+        raise NotFlacRasterError(msg, found=prefix[:16])
+    header, layout, tables = legacy
+    return header, TileIndex(source, layout, size, tables)
+
+
+def _settle(waiting: set[Future[object]]) -> set[Future[object]]:
+    """Wait for one job at least; raise what a job raised."""
+    done, rest = wait(waiting, return_when=FIRST_COMPLETED)
+    for job in done:
+        job.result()
+    return rest
+
+
+def _check_inside(selection: Sequence[slice], info: ArrayInfo) -> None:
+    for s, dim, n in zip(selection, info.dims, info.shape, strict=True):
+        if not 0 <= s.start <= s.stop <= n:
+            msg = (
+                f"{dim} {s.start}:{s.stop} lies outside array {info.name!r}, whose "
+                f"shape is {info.sizes}"
+            )
+            raise WindowError(msg)
+
+
+def _runs(positions: Sequence[int]) -> list[tuple[int, int]]:
+    """Half-open runs of consecutive positions, in the order given."""
+    runs: list[tuple[int, int]] = []
+    for p in positions:
+        if runs and p == runs[-1][1]:
+            runs[-1] = (runs[-1][0], p + 1)
+        else:
+            runs.append((p, p + 1))
+    return runs

@@ -1,0 +1,115 @@
+"""Pixels of one tile to the bytes that the file will hold for it.
+
+Strategy: what a tile's stream says about itself (the seed's ``GEOSPATIAL_*`` comments)
+follows from the header and the tile's index, so a `TileEncoder` is a small picklable
+value that encodes any tile anywhere: in a thread, a process or a cluster's worker.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flac_xarray.dtypes import nodata_to_json, numpy_dtype
+from flac_xarray.errors import UnsupportedDataError
+from flac_xarray.georef import tile_comments
+from flac_xarray.grid import Window
+from flac_xarray.header import ArrayInfo, Header
+from flac_xarray.tile_codec import encode_tile
+
+__all__ = ["DEFAULT_EFFORT", "TileEncoder"]
+
+DEFAULT_EFFORT: Final = 5
+
+
+@dataclass(frozen=True, slots=True)
+class TileEncoder:
+    """Pixels of one tile to the bytes of its FLAC stream; picklable, without state."""
+
+    header: Header
+    """The header the tiles belong to."""
+    effort: int = DEFAULT_EFFORT
+    """0 (fastest) to 9 (smallest)."""
+    interleave: str = "band"
+    """``"band"`` or ``"pixel"``: how several bands of one tile lie in its samples."""
+
+    def encode(self, position: int, index: Sequence[int], tile: NDArray[Any]) -> bytes:
+        """Encode one tile.
+
+        Parameters
+        ----------
+        position
+            Which of `header.arrays`.
+        index
+            Tile index, one integer per dim.
+        tile
+            Its pixels, in the array's dtype and cut to the array on the far edges.
+
+        Returns
+        -------
+        bytes
+            One complete FLAC stream, or nothing for an empty tile.
+
+        Raises
+        ------
+        UnsupportedDataError
+            The tile has another shape or dtype than the header says.
+        """
+        info = self.header.arrays[position]
+        shape = info.grid.tile_shape(index)
+        if tile.shape != shape or tile.dtype.newbyteorder("=") != numpy_dtype(
+            info.dtype
+        ):
+            msg = (
+                f"tile {tuple(index)} of array {info.name!r}: expected {shape} "
+                f"{numpy_dtype(info.dtype)}, found {tile.shape} {tile.dtype}"
+            )
+            raise UnsupportedDataError(msg, dtype=str(tile.dtype))
+        nodata = info.nodata_pixel(index)
+        if _is_empty(tile, nodata):
+            return b""
+        return encode_tile(
+            tile,
+            dtype=info.dtype,
+            nodata=nodata,
+            comments=self._comments(info, index, shape),
+            effort=self.effort,
+            interleave=self.interleave,
+        )
+
+    def _comments(
+        self, info: ArrayInfo, index: Sequence[int], shape: tuple[int, ...]
+    ) -> dict[str, str]:
+        base = self.header.arrays[self.header.find(role="data")]
+        georef = self.header.georef
+        if info.level:
+            georef = georef.scaled(
+                base.shape[-1] / info.shape[-1], base.shape[-2] / info.shape[-2]
+            )
+        rows, cols = info.grid.slices(index)[-2:]
+        window = Window(rows.start, cols.start, shape[-2], shape[-1])
+        along = slice(None)
+        if "band" in info.dims and len(info.nodata) > 1:
+            along = info.grid.slices(index)[info.dims.index("band")]
+        values = {nodata_to_json(v) for v in info.nodata[along]}
+        return tile_comments(
+            georef,
+            shape=shape,
+            dtype=info.dtype,
+            nodata=values.pop() if len(values) == 1 else None,
+            window=window,
+        )
+
+
+def _is_empty(tile: NDArray[Any], nodata: bytes | None) -> bool:
+    """Whether every pixel has nodata's bits, or zero bits where there is no nodata."""
+    pixel = np.frombuffer(nodata or bytes(tile.dtype.itemsize), np.uint8)
+    # Comparing bytes costs as much as encoding: one pixel is looked at first.
+    if tile.size == 0 or tile.flat[0].tobytes() != pixel.tobytes():
+        return tile.size == 0
+    bits = np.ascontiguousarray(tile).view(np.uint8).reshape(-1, len(pixel))
+    return bool((bits == pixel).all())

@@ -1,0 +1,271 @@
+"""Writing a FLAC raster: tiles in any order, header last (docs/format.md, section 8).
+
+Strategy: the header's size follows from its content and the tile count, so it is
+reserved, encoded tiles are appended behind it at claimed offsets, and `close` writes
+header and tables and makes the file appear. Encoding needs no lock; the only shared
+state is where the next tile goes.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import zlib
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from types import TracebackType
+from typing import Any, Final, Self
+
+from numpy.typing import NDArray
+
+from flac_xarray.container import header_nbytes, pack_header
+from flac_xarray.errors import FormatError, UnsupportedDataError
+from flac_xarray.header import Header
+from flac_xarray.sinks import Sink, open_sink
+from flac_xarray.tile_encoder import DEFAULT_EFFORT, TileEncoder
+from flac_xarray.tile_table import TileTable
+
+__all__ = ["FlacRasterWriter"]
+
+IN_FLIGHT: Final = 2
+"""Tiles waiting for each encoding thread."""
+
+
+class FlacRasterWriter:
+    """A FLAC raster being written; a context manager that leaves all or nothing.
+
+    Use `create`. Tiles never written are empty when `fill_missing` is true, and an
+    error on `close` otherwise.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from flac_xarray.header import ArrayInfo, Header
+    >>> from flac_xarray.sinks import MemorySink
+    >>> header = Header((ArrayInfo("a", "uint8", ("y", "x"), (2, 3), (2, 2)),))
+    >>> sink = MemorySink()
+    >>> with FlacRasterWriter(sink, header) as writer:
+    ...     writer.write(np.arange(6, dtype="uint8").reshape(2, 3))
+    >>> len(sink.value) > 0
+    True
+    """
+
+    def __init__(
+        self,
+        sink: Sink,
+        header: Header,
+        *,
+        effort: int = DEFAULT_EFFORT,
+        interleave: str = "band",
+        threads: int | None = None,
+        fill_missing: bool = False,
+    ) -> None:
+        if interleave not in ("band", "pixel") or effort not in range(10):
+            msg = (
+                f"interleave {interleave!r} (band, pixel) or effort {effort!r} (0 to 9)"
+            )
+            raise ValueError(msg)
+        self.sink = sink
+        self.header = header
+        self.encoder = TileEncoder(header, effort, interleave)
+        self.threads = threads or os.cpu_count() or 1
+        self.fill_missing = fill_missing
+        self._rows: dict[tuple[int, int], tuple[int, int, int]] = {}
+        self._next = header_nbytes(header)
+        self._lock = threading.Lock()
+        self._open = True
+
+    @classmethod
+    def create(
+        cls,
+        target: str | os.PathLike[str],
+        header: Header,
+        *,
+        overwrite: bool = False,
+        storage_options: Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> Self:
+        """Begin a file.
+
+        Parameters
+        ----------
+        target
+            Path or URL.
+        header
+            What the file will say about itself.
+        overwrite
+            Whether an existing file may be replaced.
+        storage_options
+            Options of the fsspec file system.
+        **options
+            ``effort``, ``interleave``, ``threads``, ``fill_missing``.
+
+        Raises
+        ------
+        FileExistsError
+            There is one and `overwrite` is false.
+        """
+        sink = open_sink(target, storage_options, overwrite=overwrite)
+        try:
+            return cls(sink, header, **options)
+        except BaseException:
+            sink.abort()
+            raise
+
+    def write_encoded(self, position: int, index: Sequence[int], data: bytes) -> None:
+        """Append one encoded tile (nothing for an empty one); safe from any thread.
+
+        Raises
+        ------
+        ValueError
+            The tile was written before.
+        """
+        number = self.header.arrays[position].grid.number(index)
+        crc = zlib.crc32(data) if data else 0
+        with self._lock:
+            if (position, number) in self._rows:
+                msg = f"tile {tuple(index)} of array {position} was already written"
+                raise ValueError(msg)
+            offset = self._next if data else 0
+            self._rows[position, number] = (offset, len(data), crc)
+            self._next += len(data)
+        if data:
+            self.sink.put(data, offset)
+
+    def write_tiles(
+        self,
+        tiles: Iterable[tuple[int, tuple[int, ...], Callable[[], NDArray[Any]]]],
+        *,
+        progress: Callable[[int], object] | None = None,
+    ) -> None:
+        """Encode tiles in threads and append them in the order given.
+
+        Parameters
+        ----------
+        tiles
+            (position, tile index, function that gives the pixels); the functions are
+            called one after another, in this thread, a few tiles ahead of the encoder.
+        progress
+            Called with the number of pixel bytes of each tile done.
+        """
+        with ThreadPoolExecutor(self.threads, "flac-raster-encode") as pool:
+            queue: deque[tuple[int, tuple[int, ...], int, Future[bytes]]] = deque()
+
+            def settle() -> None:
+                position, index, nbytes, job = queue.popleft()
+                self.write_encoded(position, index, job.result())
+                if progress is not None:
+                    progress(nbytes)
+
+            try:
+                for position, index, pixels in tiles:
+                    tile = pixels()
+                    job = pool.submit(self.encoder.encode, position, index, tile)
+                    queue.append((position, index, tile.nbytes, job))
+                    if len(queue) > self.threads * IN_FLIGHT:
+                        settle()
+                while queue:
+                    settle()
+            except BaseException:
+                pool.shutdown(wait=True, cancel_futures=True)
+                raise
+
+    def write(
+        self,
+        data: NDArray[Any],
+        *,
+        position: int = 0,
+        offset: Sequence[int] | None = None,
+        progress: Callable[[int], object] | None = None,
+    ) -> None:
+        """Write a block of whole tiles of one array.
+
+        Parameters
+        ----------
+        data
+            Pixels, one axis per dim of the array.
+        position
+            Which of `header.arrays`.
+        offset
+            Where the block begins, a multiple of the tile along each dim.
+        progress
+            See `write_tiles`.
+
+        Raises
+        ------
+        UnsupportedDataError
+            The block does not consist of whole tiles.
+        """
+        info = self.header.arrays[position]
+        start = tuple(offset or (0,) * len(info.shape))
+        ends = [o + n for o, n in zip(start, data.shape, strict=True)]
+        for o, stop, n, t in zip(start, ends, info.shape, info.tile, strict=True):
+            if o % t or (stop % t and stop != n) or stop > n:
+                msg = (
+                    f"block {data.shape} at {start} is not made of whole tiles "
+                    f"{info.tile} of array {info.name!r} {info.shape}"
+                )
+                raise UnsupportedDataError(msg, dtype=str(data.dtype))
+        block = tuple(slice(o, stop) for o, stop in zip(start, ends, strict=True))
+        self.write_tiles(
+            (
+                (position, cut.index, lambda into=cut.into: data[into])
+                for cut in info.grid.cuts(block)
+            ),
+            progress=progress,
+        )
+
+    def close(self) -> None:
+        """Write header and tables and make the file appear.
+
+        Raises
+        ------
+        FormatError
+            Tiles are missing and `fill_missing` is false; nothing is left behind.
+        """
+        if not self._open:
+            return
+        try:
+            tables = [self._table(k) for k in range(len(self.header.arrays))]
+            self.sink.put(pack_header(self.header, tables, self._next), 0)
+            self._open = False
+            self.sink.commit()
+        except BaseException:
+            self.abort()
+            raise
+
+    def _table(self, position: int) -> TileTable:
+        info = self.header.arrays[position]
+        n_tiles = info.grid.n_tiles
+        if not self.fill_missing:
+            missing = [k for k in range(n_tiles) if (position, k) not in self._rows]
+            if missing:
+                msg = (
+                    f"{len(missing)} of {n_tiles} tiles of array {info.name!r} were "
+                    f"not written, the first being {info.grid.index(missing[0])}"
+                )
+                raise FormatError(msg)
+        rows: Iterator[tuple[int, int, int] | None] = (
+            self._rows.get((position, k)) for k in range(n_tiles)
+        )
+        return TileTable.build(position, rows)
+
+    def abort(self) -> None:
+        """Give up: nothing is left under the final name or beside it."""
+        self._open = False
+        self.sink.abort()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self.abort()
