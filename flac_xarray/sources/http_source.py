@@ -1,0 +1,184 @@
+"""A file on a web server.
+
+Strategy: the session is fsspec's, so storage options (headers, auth, client_kwargs)
+work as its users know them; the GET is ours, because fsspec looks at neither the
+status line's kind, nor Content-Range, nor the length, nor the ETag. There is never a
+HEAD. A server that ignores Range is fine while the file is small: the file is kept.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import socket
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+from flac_xarray.errors import SourceError
+from flac_xarray.sources.http_answer import AnswerHead, FileIdentity
+from flac_xarray.sources.loop_source import Data, LoopSource
+from flac_xarray.sources.retrying import TransientError
+
+if TYPE_CHECKING:
+    import aiohttp
+
+__all__ = ["HttpSource"]
+
+
+class HttpSource(LoopSource):
+    """Bytes of an http or https URL; `open_source` makes one.
+
+    Every answer's status, Content-Range, length and version are checked. Redirects
+    are followed. Transient failures are retried, see `FetchLimits`.
+    """
+
+    _whole: bytes | None = None
+    """The file, once a server that ignores Range has sent all of it."""
+
+    async def _attempt(self, start: int, stop: int, *, prefix: bool) -> Data:
+        import aiohttp
+
+        if self._whole is not None:
+            return self._of_whole(start, stop, prefix=prefix)
+        fs = self._connected()
+        session = await fs.set_session()
+        body = bytearray()
+        self.counters.begin()
+        try:
+            async with (
+                asyncio.timeout(self.limits.deadline(stop - start)),
+                session.get(
+                    fs.encode_url(self._path), **self._options(fs, start, stop)
+                ) as answer,
+            ):
+                head = AnswerHead(answer.status, answer.headers, self.name, start, stop)
+                return await self._accept(answer, head, body, prefix=prefix)
+        except aiohttp.ClientResponseError as error:
+            # With raise_for_status in client_kwargs, or too many redirects.
+            head = AnswerHead(error.status, error.headers or {}, self.name, start, stop)
+            failure: Exception = _status_error(head)
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            if isinstance(error, SourceError):
+                raise
+            failure = self._failure(error, start, stop, len(body))
+        finally:
+            self.counters.end(len(body))
+        # Not chained: aiohttp's errors show the URL with its secrets.
+        raise failure from None
+
+    async def _accept(
+        self,
+        answer: aiohttp.ClientResponse,
+        head: AnswerHead,
+        body: bytearray,
+        *,
+        prefix: bool,
+    ) -> Data:
+        """Judge the answer, then read its body."""
+        if prefix and head.is_empty_file:
+            self._identity = self._identity.merged(FileIdentity(size=0), self.name)
+            return b""
+        head.raise_for_status()
+        if head.is_whole:
+            return await self._accept_whole(answer, head, body, prefix=prefix)
+        self._identity = self._identity.merged(head.identity(), self.name)
+        expected = head.partial_nbytes(prefix=prefix)
+        async for piece in answer.content.iter_any():
+            body += piece
+            if len(body) > expected:
+                raise head.long_body(expected)
+        if len(body) < expected:
+            raise head.short_body(expected, len(body))
+        return memoryview(body).toreadonly()
+
+    async def _accept_whole(
+        self,
+        answer: aiohttp.ClientResponse,
+        head: AnswerHead,
+        body: bytearray,
+        *,
+        prefix: bool,
+    ) -> Data:
+        """Keep a small file that a server without Range sends, refuse a large one."""
+        limit = self.limits.whole_file
+        self._identity = self._identity.merged(head.identity(), self.name)
+        expected = head.whole_nbytes()
+        if expected is not None and expected > limit:
+            raise head.refuse_whole(limit)
+        async for piece in answer.content.iter_any():
+            body += piece
+            if len(body) > limit:
+                raise head.refuse_whole(limit)
+        # aiohttp has checked the length if there was one.
+        size = FileIdentity(size=len(body))
+        self._identity = self._identity.merged(size, self.name)
+        self._whole = bytes(body)
+        return self._of_whole(head.start, head.stop, prefix=prefix)
+
+    def _of_whole(self, start: int, stop: int, *, prefix: bool) -> Data:
+        whole = self._whole or b""
+        if stop > len(whole) and not prefix:
+            raise self._ends_early(start, stop, len(whole))
+        return memoryview(whole)[start:stop]
+
+    def _options(self, fs: Any, start: int, stop: int) -> dict[str, Any]:
+        """Arguments of the GET: ours, and the user's, who may set a timeout."""
+        import aiohttp
+        from multidict import CIMultiDict
+
+        options = dict(fs.kwargs)
+        headers = CIMultiDict(options.get("headers") or {})
+        headers["Range"] = f"bytes={start}-{stop - 1}"
+        # A compressed answer has other bytes at other places.
+        headers["Accept-Encoding"] = "identity"
+        options["headers"] = headers
+        if "timeout" not in options and "timeout" not in fs.client_kwargs:
+            quiet = self.limits.timeout
+            options["timeout"] = aiohttp.ClientTimeout(
+                total=None, sock_connect=quiet, sock_read=quiet
+            )
+        return options
+
+    def _failure(
+        self, error: Exception, start: int, stop: int, received: int
+    ) -> SourceError | TransientError:
+        """Translate what went wrong below HTTP."""
+        import aiohttp
+
+        cause = getattr(error, "os_error", error)
+        if isinstance(error, TimeoutError):
+            why = f"no answer, or a stall, for {self.limits.timeout:g} s"
+        else:
+            # Not str(error), which may show the URL.
+            why = f"{type(error).__name__}{_system_says(cause)}"
+        msg = (
+            f"{self.name}: bytes [{start}, {stop}): {why}, "
+            f"after {received} bytes of body"
+        )
+        final = SourceError(msg, url=self.name, start=start, stop=stop)
+        hopeless = (
+            isinstance(error, (aiohttp.ClientSSLError, ValueError))
+            or getattr(cause, "errno", None) == errno.ECONNREFUSED
+            or (isinstance(cause, socket.gaierror) and cause.errno != socket.EAI_AGAIN)
+        )
+        return final if hopeless else TransientError(final)
+
+
+def _system_says(cause: Exception) -> str:
+    if isinstance(cause, socket.gaierror):
+        return f" ({cause.strerror})"
+    number: Any = getattr(cause, "errno", None)
+    known = isinstance(number, int) and number in errno.errorcode
+    return f" ({os.strerror(number)})" if known else ""
+
+
+def _status_error(head: AnswerHead) -> Exception:
+    try:
+        head.raise_for_status()
+    except (SourceError, TransientError) as error:
+        return error
+    # Unreachable for a server's error; aiohttp raised it for a status it accepted.
+    return TransientError(
+        SourceError(f"{head.name}: HTTP {HTTPStatus(head.status).phrase}")
+    )

@@ -1,0 +1,108 @@
+"""The part that all sources share: plan, fetch, cut the answers into the ranges.
+
+Strategy: a subclass says how one request is answered (`_answer`), or, when it can do
+several at once, how a plan is (`_fetch`). After a fork every live source in the child
+gets fresh locks and forgets its connections: a lock may have been held by a thread
+that does not exist there, and a connection belongs to the parent.
+"""
+
+from __future__ import annotations
+
+import os
+import weakref
+from abc import ABC, abstractmethod
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import closing
+from typing import Self
+
+from flac_xarray.errors import SourceError
+from flac_xarray.ranges import ByteRange, Part, Request
+from flac_xarray.sources.protocol import Counters, FetchLimits, Prefix
+
+__all__ = ["PlannedSource"]
+
+_LIVE: weakref.WeakSet[PlannedSource] = weakref.WeakSet()
+
+
+class PlannedSource(ABC):
+    """Base of the sources; implements `Source` on top of single requests.
+
+    Parameters
+    ----------
+    name
+        What to show: no credentials.
+    limits
+        How to fetch.
+    """
+
+    def __init__(self, name: str, limits: FetchLimits) -> None:
+        self.name = name
+        self.limits = limits
+        self.counters = Counters()
+        _LIVE.add(self)
+
+    @abstractmethod
+    def read_prefix(self, nbytes: int) -> Prefix:
+        """Read at most `nbytes` from the start of the file."""
+
+    @abstractmethod
+    def _answer(self, start: int, stop: int) -> bytes | memoryview:
+        """Read one range; exactly ``stop - start >= 1`` bytes or `SourceError`."""
+
+    def _fetch(
+        self, requests: Sequence[Request]
+    ) -> Generator[tuple[Request, bytes | memoryview], None, None]:
+        """Answer the requests of a plan, in any order; here one by one."""
+        for request in requests:
+            yield request, self._answer(request.start, request.stop)
+
+    def read_ranges(
+        self, ranges: Sequence[ByteRange]
+    ) -> Iterator[tuple[int, memoryview]]:
+        """Read many ranges; see `Source.read_ranges`."""
+        ranges = tuple(ranges)
+        for position, wanted in enumerate(ranges):
+            if not wanted.nbytes:
+                yield position, memoryview(b"")
+        with closing(self._fetch(self.limits.plan(ranges))) as answers:
+            for request, data in answers:
+                yield from _cut(request.parts, memoryview(data))
+
+    def read_range(self, start: int, stop: int) -> bytes | memoryview:
+        """Read exactly the bytes from `start` up to `stop`; see `Source.read_range`."""
+        wanted = ByteRange(start, stop)
+        return self._answer(start, stop) if wanted.nbytes else b""
+
+    def close(self) -> None:  # noqa: B027 - most hold nothing open
+        """Let go of what the source holds open; here nothing."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name!r}>"
+
+    def _after_fork(self) -> None:
+        """Make the source usable in a forked child."""
+        self.counters = Counters()
+
+    def _ends_early(self, start: int, stop: int, size: int) -> SourceError:
+        msg = f"{self.name}: bytes [{start}, {stop}) are wanted, the file has {size}"
+        return SourceError(msg, url=self.name, start=start, stop=stop)
+
+
+def _cut(parts: Iterable[Part], view: memoryview) -> Iterator[tuple[int, memoryview]]:
+    for part in parts:
+        yield part.item, view[part.offset : part.offset + part.nbytes]
+
+
+def _refresh_after_fork() -> None:
+    for source in list(_LIVE):
+        source._after_fork()  # noqa: SLF001 - the hook is this module's
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, which cannot fork
+    os.register_at_fork(after_in_child=_refresh_after_fork)
