@@ -56,7 +56,9 @@ def main() -> None:
         )
         seconds = time.perf_counter() - start
         peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
-        print(f"raw {nbytes / 1e6:.0f} MB, GeoTIFF {source.stat().st_size / 1e6:.0f} MB,")
+        print(
+            f"raw {nbytes / 1e6:.0f} MB, GeoTIFF {source.stat().st_size / 1e6:.0f} MB,"
+        )
         print(f"FLAC raster {target.stat().st_size / 1e6:.0f} MB")
         print(f"{seconds:.1f} s, {nbytes / seconds / 1e6:.0f} MB/s, peak {peak:.0f} MB")
 

@@ -123,7 +123,9 @@ def main() -> None:
             print(f"  {name:32s} {nbytes / value / 1e6:8.0f} MB/s")
         one, two = (seconds[f"FLAC raster, {n} threads"] for n in (1, 2))
         for cog in COGS:
-            print(f"  ours / {cog}, one thread: {seconds[f'{cog}, 1 threads'] / one:.2f}x")
+            print(
+                f"  ours / {cog}, one thread: {seconds[f'{cog}, 1 threads'] / one:.2f}x"
+            )
         print(f"  two threads / one: {one / two:.2f}x")
 
 

@@ -144,7 +144,7 @@ def unpack_header(prefix: bytes) -> tuple[Header, Layout] | int:
     if len(prefix) < LENGTH.size + len(START):
         return LENGTH.size + len(START)
     _check_version(prefix)
-    (nbytes,) = LENGTH.unpack_from(prefix)
+    nbytes = int(LENGTH.unpack_from(prefix)[0])
     if nbytes > MAX_HEADER_NBYTES:
         msg = (
             f"the header claims {nbytes} bytes, above the limit of {MAX_HEADER_NBYTES}"

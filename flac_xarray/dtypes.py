@@ -8,6 +8,7 @@ int16. Everything else in the package asks this module and never parses dtype na
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -84,13 +85,11 @@ def dtype_name(dtype: DTypeLike) -> str:
         return COMPLEX_INT16
     try:
         name = np.dtype(dtype).name
-    except TypeError as error:
-        name, cause = str(dtype), error
-    else:
-        cause = None
+    except TypeError:
+        name = str(dtype)
     if name not in DTYPES:
         msg = f"dtype {name} cannot be stored: expected one of {', '.join(DTYPES)}"
-        raise UnsupportedDataError(msg, dtype=name) from cause
+        raise UnsupportedDataError(msg, dtype=name)
     return name
 
 
@@ -156,7 +155,7 @@ def nodata_to_json(value: complex | None) -> float | int | str | None:
     return float(value)
 
 
-def nodata_from_json(value: object) -> float | int | None:
+def nodata_from_json(value: Any) -> float | int | None:
     """Undo `nodata_to_json`.
 
     Raises
@@ -164,10 +163,10 @@ def nodata_from_json(value: object) -> float | int | None:
     FormatError
         The JSON value is not a number, one of the three strings, or null.
     """
-    if value is None or type(value) in (int, float):
+    if value is None or type(value) is int or type(value) is float:
         return value
     if value in ("NaN", "Infinity", "-Infinity"):
-        return float(str(value))
+        return float(value)
     msg = f"nodata {value!r} in the header: expected a number, NaN or Infinity"
     raise FormatError(msg)
 

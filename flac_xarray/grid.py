@@ -187,3 +187,38 @@ class TileGrid:
                 within.append(slice(start - i * t, stop - i * t))
                 into.append(slice(start - s.start, stop - s.start))
             yield TileCut(index, self.number(index), tuple(within), tuple(into))
+
+    def blocks(self, n_pixels: int) -> Iterator[tuple[slice, ...]]:
+        """Cut the array into blocks of whole tiles, for reading it piece by piece.
+
+        A block is one tile that grows first over the leading dims, then along x, then
+        along y, as far as `n_pixels` allows: files that interleave bands or store
+        whole rows are read once.
+
+        Yields
+        ------
+        tuple of slice
+            One selection after another, rows of the raster outermost.
+
+        Examples
+        --------
+        >>> grid = TileGrid((2, 5, 4), (1, 2, 2))
+        >>> [block[1:] for block in grid.blocks(16)]
+        [(slice(0, 2, None), slice(0, 4, None)), (slice(2, 4, None), slice(0, 4, None)), (slice(4, 5, None), slice(0, 4, None))]
+        """
+        if 0 in self.shape:
+            return
+        *leading, y, x = range(len(self.shape))
+        size = [min(n, t) for n, t in zip(self.shape, self.tile, strict=True)]
+        for axis in (*reversed(leading), x, y):
+            others = math.prod(size) // size[axis]
+            tiles = max(1, n_pixels // others // self.tile[axis])
+            size[axis] = min(tiles * self.tile[axis], self.shape[axis])
+        spans = [range(0, self.shape[k], size[k]) for k in (y, x, *leading)]
+        for row, col, *start in itertools.product(*spans):
+            yield tuple(
+                slice(o, min(o + n, stop))
+                for o, n, stop in zip(
+                    (*start, row, col), size, self.shape, strict=True
+                )
+            )

@@ -9,54 +9,42 @@ result. There is no lock around reading, and a raster pickles as its source.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, BinaryIO, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from flac_xarray.container import is_container
+from flac_xarray import header_cache
 from flac_xarray.dtypes import empty_pixel, numpy_dtype
-from flac_xarray.errors import CorruptTileError, FormatError, NotFlacRasterError, WindowError
+from flac_xarray.errors import (
+    CorruptTileError,
+    FormatError,
+    SourceChangedError,
+    WindowError,
+)
 from flac_xarray.georef import Bbox, Georef
 from flac_xarray.grid import TileCut, Window
-from flac_xarray.header import ArrayInfo, Header
-from flac_xarray.legacy import read_legacy
+from flac_xarray.header import ArrayInfo
+from flac_xarray.header_cache import OpenFile, open_file
 from flac_xarray.ranges import ByteRange
+from flac_xarray.read_plan import ReadPlan, ReadStats, run_on_arrival
 from flac_xarray.sources import Source, open_source
+from flac_xarray.tile_cache import TileCache
 from flac_xarray.tile_codec import decode_tile
-from flac_xarray.tile_index import DEFAULT_PREFETCH, TileIndex, read_container
-from flac_xarray.tile_table import TileEntry
+from flac_xarray.tile_index import DEFAULT_PREFETCH
 
-__all__ = ["FlacRaster", "ReadPlan"]
+__all__ = ["FetchTiles", "FlacRaster"]
 
-IN_FLIGHT: Final = 2
-"""Tiles waiting for each decoding thread: fetching stays ahead, memory bounded."""
+DEFAULT_CACHE_NBYTES: Final = 128 << 20
+"""Decoded tiles that an open raster keeps by default."""
 
 
-@dataclass(frozen=True, slots=True)
-class ReadPlan:
-    """What a selection will read, before anything is read."""
-
-    cuts: tuple[TileCut, ...]
-    """The tiles, in C order, empty ones included."""
-    entries: tuple[TileEntry, ...]
-    """Their table rows."""
-    requests: tuple[ByteRange, ...]
-    """Byte ranges after merging neighbours."""
-
-    @property
-    def tile_nbytes(self) -> int:
-        """Bytes of the tiles themselves."""
-        return sum(e.nbytes for e in self.entries)
-
-    @property
-    def request_nbytes(self) -> int:
-        """Bytes that the requests move, gaps included."""
-        return sum(r.stop - r.start for r in self.requests)
+FetchTiles = Callable[
+    ["FlacRaster", int, Sequence[int]], Iterator[tuple[int, "bytes | memoryview"]]
+]
+"""Fetches tiles of an array by number, see `FlacRaster.fetch_tiles`."""
 
 
 class FlacRaster:
@@ -85,17 +73,17 @@ class FlacRaster:
 
     def __init__(
         self,
-        source: Source,
-        header: Header,
-        index: TileIndex,
+        file: OpenFile,
         *,
         threads: int | None = None,
-        token: str | None = None,
+        cache_nbytes: int = DEFAULT_CACHE_NBYTES,
     ) -> None:
-        self.source = source
-        self.header = header
-        self.index = index
-        self.token = token
+        self.source = file.source
+        self.header = file.header
+        self.index = file.index
+        self.token = file.token
+        self.cache = TileCache(cache_nbytes)
+        self._key = file.key
         self.threads = threads or os.cpu_count() or 1
 
     @classmethod
@@ -106,6 +94,7 @@ class FlacRaster:
         storage_options: Mapping[str, Any] | None = None,
         prefetch: int = DEFAULT_PREFETCH,
         threads: int | None = None,
+        cache_nbytes: int = DEFAULT_CACHE_NBYTES,
     ) -> Self:
         """Open a FLAC raster: one request for most files.
 
@@ -119,6 +108,8 @@ class FlacRaster:
             Bytes of the first request.
         threads
             Threads that decode the tiles of one read; by default one a core.
+        cache_nbytes
+            Bytes of decoded tiles that are kept for the next read; 0 keeps none.
 
         Raises
         ------
@@ -129,18 +120,11 @@ class FlacRaster:
         """
         opened = open_source(source, storage_options)
         try:
-            first = opened.read_prefix(prefetch)
-            data = bytes(first.data)
-            if first.size == len(data):
-                # The whole file is at hand: nothing is asked for twice.
-                whole = open_source(data)
-                header, index = _read_index(whole, data, first.size, opened.name)
-            else:
-                header, index = _read_index(opened, data, first.size, opened.name)
+            file = open_file(opened, prefetch)
         except BaseException:
             opened.close()
             raise
-        return cls(opened, header, index, threads=threads, token=first.token)
+        return cls(file, threads=threads, cache_nbytes=cache_nbytes)
 
     def close(self) -> None:
         """Close the source."""
@@ -158,7 +142,8 @@ class FlacRaster:
         self.close()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (_reopen, (type(self), self.source, self.threads))
+        state = (type(self), self.source, self.threads, self.cache.max_nbytes)
+        return (_reopen, state)
 
     def __repr__(self) -> str:
         first = self.header.arrays[self.header.find()]
@@ -178,6 +163,20 @@ class FlacRaster:
         return self.index.file_nbytes
 
     @property
+    def stats(self) -> ReadStats:
+        """What was fetched and found in the cache so far."""
+        fetched = self.source.counters.snapshot()
+        return ReadStats(
+            requests=fetched.requests,
+            nbytes=fetched.bytes,
+            retries=fetched.retries,
+            seconds=fetched.seconds,
+            cache_hits=self.cache.hits,
+            cache_misses=self.cache.misses,
+            cache_nbytes=self.cache.nbytes,
+        )
+
+    @property
     def georef(self) -> Georef:
         """Georeference of level 0."""
         return self.header.georef
@@ -195,7 +194,8 @@ class FlacRaster:
 
     def bounds(self) -> Bbox:
         """Bounding box (xmin, ymin, xmax, ymax) in the CRS."""
-        return self.georef.bounds(*self.array().shape[-2:])
+        height, width = self.array().shape[-2:]
+        return self.georef.bounds(height, width)
 
     def window(self, bbox: Sequence[float], level: int = 0) -> Window:
         """Pixels of a level that a bounding box touches.
@@ -293,16 +293,18 @@ class FlacRaster:
         *,
         position: int | None = None,
         threads: int | None = None,
+        fetch: FetchTiles | None = None,
     ) -> NDArray[Any]:
         """Read a block of an array given by one slice per dim, step 1.
 
-        See `read` for what is returned and raised.
+        See `read` for what is returned and raised. `fetch` stands in for
+        `fetch_tiles`, for who has the bytes already.
         """
         position = self.header.find() if position is None else position
         info = self.header.arrays[position]
         _check_inside(selection, info)
         out = np.empty([s.stop - s.start for s in selection], numpy_dtype(info.dtype))
-        self._read_blocks([selection], [out], position, threads)
+        self._read_blocks([selection], [out], position, threads, fetch)
         return out
 
     def _read_blocks(
@@ -311,6 +313,7 @@ class FlacRaster:
         targets: Sequence[NDArray[Any]],
         position: int,
         threads: int | None,
+        fetch: FetchTiles | None = None,
     ) -> None:
         """Read several blocks of one array as one plan, each into its target."""
         info = self.header.arrays[position]
@@ -319,12 +322,23 @@ class FlacRaster:
             for block, target in zip(blocks, targets, strict=True)
             for cut in info.grid.cuts(block)
         ]
+        cached = fetch is None and self.cache.serves(sum(t.nbytes for t in targets))
+        if cached:
+            todo = [job for job in todo if not self._place_cached(position, *job)]
         self._each_tile(
             position,
             [cut.number for cut, _ in todo],
-            lambda k, data: self._place(data, position, *todo[k]),
+            lambda k, data: self._place(data, position, *todo[k], keep=cached),
             threads,
+            fetch,
         )
+
+    def _place_cached(self, position: int, cut: TileCut, out: NDArray[Any]) -> bool:
+        """Copy a tile's part of the result from the cache, if it is there."""
+        tile = self.cache.get((position, cut.number))
+        if tile is not None:
+            out[cut.into] = tile[cut.within]
+        return tile is not None
 
     def visit_tiles(
         self,
@@ -366,34 +380,51 @@ class FlacRaster:
 
         self._each_tile(at, [grid.number(i) for i in indices], decode, threads)
 
+    def fetch_tiles(
+        self, position: int, numbers: Sequence[int]
+    ) -> Iterator[tuple[int, bytes | memoryview]]:
+        """Fetch tiles as they lie in the file, in as few requests as pay.
+
+        Parameters
+        ----------
+        position
+            Which of `header.arrays`.
+        numbers
+            Tile numbers.
+
+        Yields
+        ------
+        int, bytes-like
+            Place in `numbers`, and the tile's FLAC stream, unchecked; nothing for an
+            empty tile. In the order of arrival.
+        """
+        entries = self.index.lookup(position, numbers)
+        full = [k for k, entry in enumerate(entries) if entry.nbytes]
+        for k, entry in enumerate(entries):
+            if not entry.nbytes:
+                yield k, b""
+        ranges = [ByteRange(entries[k].offset, entries[k].stop) for k in full]
+        try:
+            for k, data in self.index.source.read_ranges(ranges):
+                yield full[k], data
+        except SourceChangedError:
+            header_cache.forget(self._key)
+            raise
+
     def _each_tile(
         self,
         position: int,
         numbers: Sequence[int],
         use: Callable[[int, bytes | memoryview], object],
         threads: int | None,
+        fetch: FetchTiles | None = None,
     ) -> None:
         """Fetch tiles and call `use` with each one's place and bytes, in threads."""
-        entries = self.index.lookup(position, numbers)
-        full = [k for k, entry in enumerate(entries) if entry.nbytes]
-        for k, entry in enumerate(entries):
-            if not entry.nbytes:
-                use(k, b"")
-        ranges = [ByteRange(entries[k].offset, entries[k].stop) for k in full]
-        arrived = self.index.source.read_ranges(ranges)
-        n_threads = min(threads or self.threads, len(full))
-        if n_threads <= 1:
-            for k, data in arrived:
-                use(full[k], data)
-            return
-        with ThreadPoolExecutor(n_threads, "flac-raster-decode") as pool:
-            waiting: set[Future[object]] = set()
-            for k, data in arrived:
-                waiting.add(pool.submit(use, full[k], data))
-                if len(waiting) >= n_threads * IN_FLIGHT:
-                    waiting = _settle(waiting)
-            while waiting:
-                waiting = _settle(waiting)
+        if fetch is None:
+            arrived = self.fetch_tiles(position, numbers)
+        else:
+            arrived = fetch(self, position, numbers)
+        run_on_arrival(arrived, use, min(threads or self.threads, len(numbers)))
 
     def _place(
         self,
@@ -401,6 +432,8 @@ class FlacRaster:
         position: int,
         cut: TileCut,
         out: NDArray[Any],
+        *,
+        keep: bool = False,
     ) -> None:
         """Check and decode one tile into its part of the result."""
         info = self.header.arrays[position]
@@ -413,6 +446,10 @@ class FlacRaster:
             )
             if not len(data):
                 target[...] = empty_pixel(info.nodata_pixel(cut.index), info.dtype)
+            elif keep:
+                tile = decode_tile(data, shape=shape, dtype=info.dtype)
+                self.cache.put((position, cut.number), tile)
+                target[...] = tile[cut.within]
             elif whole:
                 decode_tile(data, shape=shape, dtype=info.dtype, out=target)
             else:
@@ -447,29 +484,10 @@ class FlacRaster:
         return data
 
 
-def _reopen(cls: type[FlacRaster], source: Source, threads: int) -> FlacRaster:
-    return cls.open(source, threads=threads)
-
-
-def _read_index(
-    source: Source, prefix: bytes, size: int | None, name: str
-) -> tuple[Header, TileIndex]:
-    if is_container(prefix):
-        return read_container(source, prefix, size)
-    legacy = read_legacy(prefix, size, source.read_range)
-    if legacy is None:
-        msg = f"{name} is not a FLAC raster: it begins with {prefix[:16]!r}"
-        raise NotFlacRasterError(msg, found=prefix[:16])
-    header, layout, tables = legacy
-    return header, TileIndex(source, layout, size, tables)
-
-
-def _settle(waiting: set[Future[object]]) -> set[Future[object]]:
-    """Wait for one job at least; raise what a job raised."""
-    done, rest = wait(waiting, return_when=FIRST_COMPLETED)
-    for job in done:
-        job.result()
-    return rest
+def _reopen(
+    cls: type[FlacRaster], source: Source, threads: int, cache_nbytes: int
+) -> FlacRaster:
+    return cls.open(source, threads=threads, cache_nbytes=cache_nbytes)
 
 
 def _check_inside(selection: Sequence[slice], info: ArrayInfo) -> None:

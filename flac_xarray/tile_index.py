@@ -48,6 +48,10 @@ class TileIndex:
     _pages: dict[tuple[int, int], TileTable] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
+    def on(self, source: Source) -> TileIndex:
+        """Give the same tables with pages read from another source of the file."""
+        return TileIndex(source, self.layout, self.file_nbytes, self.tables)
+
     def lookup(self, array: int, numbers: Sequence[int]) -> list[TileEntry]:
         """Give the table rows of some tiles of one array; may do I/O."""
         return [

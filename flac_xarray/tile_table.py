@@ -168,8 +168,8 @@ def unpack_table(
     if bad.any():
         k = int(np.flatnonzero(bad)[0])
         msg = (
-            f"tile {first + k} at byte {offset[k]} ({nbytes[k]} bytes) lies outside the "
-            f"tiles' part of the file, which begins at {data_start}"
+            f"tile {first + k} at byte {offset[k]} ({nbytes[k]} bytes) lies outside "
+            f"the tiles' part of the file, which begins at {data_start}"
         )
         raise FormatError(msg)
     past = used & ((offset > end) | (nbytes > end - np.minimum(offset, end)))

@@ -14,6 +14,7 @@ import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -210,7 +211,7 @@ class FlacRasterWriter:
         block = tuple(slice(o, stop) for o, stop in zip(start, ends, strict=True))
         self.write_tiles(
             (
-                (position, cut.index, lambda into=cut.into: data[into])
+                (position, cut.index, partial(data.__getitem__, cut.into))
                 for cut in info.grid.cuts(block)
             ),
             progress=progress,

@@ -109,7 +109,7 @@ def full_header() -> Header:
                 "q", "int16", ("band", "y", "x"), (2, 5, 6), (2, 4, 4),
                 nodata=(-1, None), bands=({"description": "ü"}, {}),
             ),
-            ArrayInfo("t", "float32", ("time", "y", "x"), (3, 3, 3), (1, 4, 4), level=1),
+            ArrayInfo("t", "int8", ("time", "y", "x"), (3, 3, 3), (1, 4, 4), level=1),
             ArrayInfo("mask", "uint8", ("y", "x"), (5, 6), (4, 4), role="mask"),
         ),
         georef=Georef(
@@ -303,7 +303,9 @@ def test_any_bytes_give_a_value_or_a_format_error(data):
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=8),  # noqa: E501
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),  # noqa: E501
     max_leaves=12,
-), st.sampled_from(["arrays", "crs", "transform", "gcps", "rpcs", "coords", "attrs", "tags"]))  # fmt: skip
+), st.sampled_from(
+    ["arrays", "crs", "transform", "gcps", "rpcs", "coords", "attrs", "tags"]
+))  # fmt: skip
 def test_any_json_gives_a_value_or_a_format_error(value, member):
     obj = minimal() | {member: value}
     try:

@@ -58,9 +58,9 @@ def test_listing_xarray_s_engines_is_light():
 
 
 def test_every_error_is_a_builtin_one_too_and_pickles():
-    import pickle  # noqa: PLC0415
+    import pickle
 
-    from flac_xarray import errors  # noqa: PLC0415
+    from flac_xarray import errors
 
     builtin = (ValueError, TypeError, IndexError, OSError)
     for name in errors.__all__:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -30,11 +31,15 @@ from flac_xarray.sinks import MemorySink
 RNG = np.random.default_rng(3)
 PIXELS = RNG.integers(0, 4000, (3, 61, 83)).astype("uint16")
 PIXELS[:, :16, 16:32] = 0
-FILE = encode_array(PIXELS, tile_size=16, crs="EPSG:32633", transform=(10, 0, 5e5, 0, -10, 4e6))
+FILE = encode_array(
+    PIXELS, tile_size=16, crs="EPSG:32633", transform=(10, 0, 5e5, 0, -10, 4e6)
+)
 
 
 def bounds(n: int) -> st.SearchStrategy[tuple[int, int]]:
-    return st.tuples(st.integers(0, n), st.integers(0, n)).map(lambda p: tuple(sorted(p)))
+    return st.tuples(st.integers(0, n), st.integers(0, n)).map(
+        lambda p: tuple(sorted(p))
+    )
 
 
 @given(bounds(3), bounds(61), bounds(83), st.sampled_from([1, 3]))
@@ -138,12 +143,14 @@ def test_header_beyond_the_prefetch_takes_one_more_read():
     FlacRaster.open(file, prefetch=100)
     assert len(file.reads) <= 4  # prefix, then header and table: no byte twice
     covered = sorted(file.reads)
-    assert all(a[1] <= b[0] for a, b in zip(covered, covered[1:], strict=False))
+    assert all(a[1] <= b[0] for a, b in pairwise(covered))
 
 
 def test_threads_share_one_raster():
     with FlacRaster.open(FILE) as raster, ThreadPoolExecutor(8) as pool:
-        windows = [Window(r, c, 13, 17) for r in range(0, 40, 3) for c in range(0, 60, 7)]
+        windows = [
+            Window(r, c, 13, 17) for r in range(0, 40, 3) for c in range(0, 60, 7)
+        ]
         found = pool.map(raster.read, windows)
         for window, pixels in zip(windows, found, strict=True):
             np.testing.assert_array_equal(pixels, PIXELS[(slice(None), *window.slices)])
@@ -170,7 +177,7 @@ def test_bbox_to_window_and_outside():
         assert raster.bounds() == (5e5, 4e6 - 610, 5e5 + 830, 4e6)
         box = (5e5 + 95, 4e6 - 205, 5e5 + 121, 4e6 - 195)
         assert raster.window(box) == Window(19, 9, 2, 4)
-        with pytest.raises(WindowError, match="500000.0"):
+        with pytest.raises(WindowError, match=r"500000\.0"):
             raster.window((0, 0, 1, 1))
         with pytest.raises(WindowError, match="outside"):
             raster.read(Window(50, 0, 20, 5))
@@ -178,7 +185,10 @@ def test_bbox_to_window_and_outside():
 
 def test_every_truncation_is_an_error():
     for cut in range(0, len(FILE), 97):
-        with pytest.raises((FormatError, SourceError)), FlacRaster.open(FILE[:cut]) as r:
+        with (
+            pytest.raises((FormatError, SourceError)),
+            FlacRaster.open(FILE[:cut]) as r,
+        ):
             r.read()
 
 
@@ -221,7 +231,9 @@ def test_several_arrays_of_other_shapes_and_dtypes():
         (
             ArrayInfo("t", "float32", ("time", "y", "x"), (4, 20, 30), (2, 16, 16)),
             ArrayInfo("q", "uint8", ("y", "x"), (20, 30), (16, 16)),
-            ArrayInfo("t", "float32", ("time", "y", "x"), (4, 10, 15), (2, 16, 16), level=1),
+            ArrayInfo(
+                "t", "float32", ("time", "y", "x"), (4, 10, 15), (2, 16, 16), level=1
+            ),
         )
     )
     arrays = [RNG.normal(size=a.shape).astype(a.dtype) for a in header.arrays]
@@ -238,7 +250,7 @@ def test_several_arrays_of_other_shapes_and_dtypes():
 
 
 def test_a_large_table_is_read_by_pages(monkeypatch):
-    from flac_xarray import tile_index  # noqa: PLC0415
+    from flac_xarray import tile_index
 
     pixels = RNG.integers(1, 255, (1, 300, 300)).astype("uint8")
     file = Recording(encode_array(pixels, tile_size=4))
@@ -250,3 +262,40 @@ def test_a_large_table_is_read_by_pages(monkeypatch):
         raster.read(Window(100, 200, 5, 3)), pixels[:, 100:105, 200:203]
     )
     assert sum(stop - start for start, stop in file.reads) < 8192
+
+
+def test_decoded_tiles_are_kept_and_bounded():
+    file = Recording(FILE)
+    raster = FlacRaster.open(file, prefetch=4096, cache_nbytes=20_000)
+    window = Window(16, 32, 16, 16)
+    expected = PIXELS[:, 16:32, 32:48]
+    for _ in range(3):
+        np.testing.assert_array_equal(raster.read(window), expected)
+    reads = len(file.reads)
+    np.testing.assert_array_equal(raster.read(window), expected)
+    assert len(file.reads) == reads
+    stats = raster.stats
+    assert (stats.cache_hits, stats.cache_misses) == (9, 3)
+    assert stats.cache_nbytes == 3 * 16 * 16 * 2
+    for row in range(0, 60, 5):  # more tiles than fit
+        rows = Window(row, 0, 1, 83)
+        np.testing.assert_array_equal(raster.read(rows), PIXELS[:, row : row + 1])
+    assert raster.stats.cache_nbytes <= 20_000
+    before = raster.stats
+    np.testing.assert_array_equal(raster.read(), PIXELS)  # too large for the cache
+    assert raster.stats.cache_hits == before.cache_hits
+
+
+def test_a_result_does_not_share_memory_with_the_cache():
+    with FlacRaster.open(FILE) as raster:
+        raster.read(Window(0, 0, 16, 16))[...] = 0
+        np.testing.assert_array_equal(
+            raster.read(Window(0, 0, 16, 16)), PIXELS[:, :16, :16]
+        )
+
+
+def test_without_a_cache_nothing_is_kept():
+    with FlacRaster.open(FILE, cache_nbytes=0) as raster:
+        raster.read(Window(0, 0, 16, 16))
+        stats = raster.stats
+    assert (stats.cache_hits, stats.cache_misses, stats.cache_nbytes) == (0, 0, 0)

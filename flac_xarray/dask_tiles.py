@@ -1,0 +1,130 @@
+"""A dask array with one chunk per tile, whose graph is made when it is needed.
+
+Strategy: the layer knows its chunks and nothing else until dask culls it; then it knows
+exactly which tiles the computation reads, and gives them to one `TilePlan` that all its
+tasks share. A task is a name, a plan's name and slices: bytes, not kilobytes.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import dask.array as da
+import numpy as np
+from dask.base import tokenize
+from dask.highlevelgraph import HighLevelGraph, Layer
+
+from flac_xarray.tile_plan import TilePlan
+
+if TYPE_CHECKING:
+    from flac_xarray.grid import TileGrid
+    from flac_xarray.lazy_array import RasterArray
+
+__all__ = ["tile_array"]
+
+Key = tuple[Any, ...]
+
+
+def tile_array(array: RasterArray, grid: TileGrid, name: str) -> da.Array:
+    """Make the dask array of a lazy array.
+
+    Parameters
+    ----------
+    array
+        What the chunks are read from.
+    grid
+        Its tiles; every chunk is one.
+    name
+        Of the graph's layer; the same for the same content.
+    """
+    chunks = tuple(
+        tuple(min(t, n - start) for start in range(0, n, t)) or (0,)
+        for n, t in zip(grid.shape, grid.tile, strict=True)
+    )
+    layer = _TileLayer(name, array, grid, None)
+    graph = HighLevelGraph.from_collections(name, layer)
+    return da.Array(graph, name, chunks, dtype=array.dtype)
+
+
+class _TileLayer(Layer):
+    """The tasks of a tile array, or those of them that are wanted."""
+
+    def __init__(
+        self,
+        name: str,
+        array: RasterArray,
+        grid: TileGrid,
+        wanted: frozenset[Key] | None,
+    ) -> None:
+        super().__init__()
+        self.name = name
+        self.array = array
+        self.grid = grid
+        self.wanted = wanted
+        self._tasks: dict[Any, Any] | None = None
+
+    def _keys(self) -> Iterator[Key]:
+        if self.wanted is not None:
+            yield from self.wanted
+            return
+        # An empty array has one empty chunk.
+        spans = [range(max(1, count)) for count in self.grid.counts]
+        for index in itertools.product(*spans):
+            yield (self.name, *index)
+
+    def _made(self) -> Mapping[Any, Any]:
+        from dask._task_spec import DataNode, Task, TaskRef
+
+        if self._tasks is None:
+            keys = sorted(self._keys())
+            numbers = [self.grid.number(key[1:]) for key in keys if self.grid.n_tiles]
+            wanted = np.array(numbers, np.uint32)
+            plan_key = f"tile-plan-{tokenize(self.name, wanted)}"
+            plan = DataNode(plan_key, TilePlan(self.array, wanted))
+            self._tasks = {plan_key: plan} | {
+                key: Task(key, TilePlan.read, TaskRef(plan_key), self._block(key[1:]))
+                for key in keys
+            }
+        return self._tasks
+
+    def _block(self, index: tuple[int, ...]) -> tuple[slice, ...]:
+        # Not `grid.slices`: an array without pixels has chunks, but no tiles.
+        return tuple(
+            slice(i * t, min(i * t + t, n))
+            for i, t, n in zip(index, self.grid.tile, self.grid.shape, strict=True)
+        )
+
+    def cull(
+        self, keys: set[Any], all_hlg_keys: Any
+    ) -> tuple[Layer, Mapping[Any, set[Any]]]:
+        """Keep the tiles that are wanted; now the plan is known."""
+        del all_hlg_keys
+        wanted = frozenset(key for key in self.get_output_keys() if key in keys)
+        if not wanted and self._tasks is not None:  # asked for the plan alone
+            return self, {key: set() for key in self._tasks}
+        layer = _TileLayer(self.name, self.array, self.grid, wanted)
+        return layer, {
+            key: set(task.dependencies) for key, task in layer._made().items()
+        }
+
+    def get_output_keys(self) -> set[Any]:
+        """Keys of the chunks."""
+        return set(self._keys())
+
+    def is_materialized(self) -> bool:
+        """Whether the tasks exist."""
+        return self._tasks is not None
+
+    def __getitem__(self, key: Any) -> Any:
+        return self._made()[key]
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._made())
+
+    def __len__(self) -> int:
+        return len(self._made())
+
+    def __repr__(self) -> str:
+        return f"<tiles of {self.name!r}>"

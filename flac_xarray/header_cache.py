@@ -1,0 +1,128 @@
+"""Opening a file: its header and tables, which the process keeps for a minute.
+
+Strategy: opening the same URL fifty times reads its header once. That is safe because
+the source remembers the version (ETag, Last-Modified) that the header came from: a
+file that was replaced meanwhile is noticed by the first tile that is read, as an error,
+and its header is forgotten. Files whose server names no version are not kept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+import threading
+import time
+from collections import OrderedDict
+from dataclasses import dataclass, replace
+from typing import Final
+
+from flac_xarray.container import is_container
+from flac_xarray.errors import NotFlacRasterError
+from flac_xarray.header import Header
+from flac_xarray.legacy import read_legacy
+from flac_xarray.sources import Source, open_source
+from flac_xarray.tile_index import TileIndex, read_container
+
+__all__ = ["OpenFile", "forget", "open_file"]
+
+SECONDS: Final = 60.0
+"""How long a header is kept."""
+MAX_FILES: Final = 256
+"""How many are kept."""
+
+_files: OrderedDict[str, tuple[float, OpenFile]] = OrderedDict()
+_lock = threading.Lock()
+
+
+@dataclass(frozen=True, slots=True)
+class OpenFile:
+    """What opening a file found out."""
+
+    source: Source
+    """Knows which version of the file it reads."""
+    header: Header
+    index: TileIndex
+    token: str | None
+    """Name of that version."""
+    key: str | None = None
+    """Under what it is kept here."""
+
+    def twin(self) -> OpenFile:
+        """Give the same file with counters of its own."""
+        # Made by pickling our own object, in this process.
+        source = pickle.loads(pickle.dumps(self.source))  # noqa: S301
+        return replace(self, source=source, index=self.index.on(source))
+
+
+def open_file(source: Source, prefetch: int) -> OpenFile:
+    """Read header and tables, unless this process has just read them.
+
+    Parameters
+    ----------
+    source
+        The file.
+    prefetch
+        Bytes of the first request.
+    """
+    key = _key_of(source)
+    kept = _look_up(key)
+    if kept is not None:
+        return kept
+    first = source.read_prefix(prefetch)
+    data = bytes(first.data)
+    # When the whole file is at hand, nothing is asked for twice.
+    tiles = open_source(data) if first.size == len(data) else source
+    header, index = _read_index(tiles, data, first.size, source.name)
+    file = OpenFile(source, header, index, first.token, key)
+    if tiles is source:
+        _remember(file)
+    return file
+
+
+def _read_index(
+    source: Source, prefix: bytes, size: int | None, name: str
+) -> tuple[Header, TileIndex]:
+    if is_container(prefix):
+        return read_container(source, prefix, size)
+    legacy = read_legacy(prefix, size, source.read_range)
+    if legacy is None:
+        msg = f"{name} is not a FLAC raster: it begins with {prefix[:16]!r}"
+        raise NotFlacRasterError(msg, found=prefix[:16])
+    header, layout, tables = legacy
+    return header, TileIndex(source, layout, size, tables)
+
+
+def _key_of(source: Source) -> str | None:
+    """Name a source before it is read: URL and options; None for local ones."""
+    if source.limits.concurrency == 1:
+        return None
+    try:
+        return hashlib.blake2b(pickle.dumps(source), digest_size=16).hexdigest()
+    except (TypeError, AttributeError, pickle.PicklingError):
+        return None  # options that do not pickle
+
+
+def _look_up(key: str | None) -> OpenFile | None:
+    """Give the file that is kept under a key, if it is not too old."""
+    with _lock:
+        since, file = _files.get(key or "", (0.0, None))
+        if file is None or time.monotonic() - since > SECONDS:
+            return None
+        _files.move_to_end(key or "")
+    return file.twin()
+
+
+def _remember(file: OpenFile) -> None:
+    """Keep a file that has a key and a version."""
+    if file.key is None or file.token is None:
+        return
+    with _lock:
+        _files[file.key] = (time.monotonic(), file)
+        while len(_files) > MAX_FILES:
+            _files.popitem(last=False)
+
+
+def forget(key: str | None) -> None:
+    """Drop what is kept under a key: the file was replaced."""
+    with _lock:
+        _files.pop(key or "", None)

@@ -1,0 +1,143 @@
+"""Computations under dask over a slow link: requests, bytes, and what a retry sees."""
+
+from __future__ import annotations
+
+import pickle
+import threading
+import time
+
+import dask
+import numpy as np
+import pytest
+import xarray as xr
+
+from flac_xarray import FlacRaster, SourceError, write_array
+from flac_xarray.tile_plan import TilePlan
+from tests.servers import FaultServer, Status
+
+RNG = np.random.default_rng(11)
+PIXELS = np.cumsum(RNG.integers(-9, 10, (2, 300, 330)), -1).astype("int16")
+TILE = 30
+N_TILES = 2 * 10 * 11
+
+
+@pytest.fixture
+def server(tmp_path):
+    write_array(tmp_path / "a.flac", PIXELS, tile_size=TILE)
+    with FaultServer(tmp_path) as running:
+        yield running
+
+
+@pytest.fixture
+def band_data(server):
+    ds = xr.open_dataset(
+        f"{server.url}/a.flac", engine="flacraster", mask_and_scale=False
+    )
+    server.reset_counts()
+    return ds.band_data
+
+
+@pytest.mark.parametrize("scheduler", ["synchronous", "threads"])
+def test_a_computation_over_all_tiles_takes_few_requests(server, band_data, scheduler):
+    with dask.config.set(scheduler=scheduler, num_workers=2):
+        np.testing.assert_array_equal(band_data.compute(), PIXELS)
+    assert server.requests["/a.flac"] <= 4
+
+
+def test_only_the_tiles_that_are_wanted_are_fetched(server, band_data):
+    window = (1, slice(35, 115), slice(65, 145))  # 3 x 3 tiles
+    with dask.config.set(scheduler="threads", num_workers=2):
+        found = band_data[window].compute()
+    np.testing.assert_array_equal(found, PIXELS[window])
+    with FlacRaster.open(f"{server.url}/a.flac") as raster:
+        plan = raster.plan((slice(1, 2), *window[1:]))
+    assert len(plan.cuts) == 9
+    assert server.bytes["/a.flac"] - plan.tile_nbytes < 70_000  # and the header again
+    assert server.requests["/a.flac"] <= 3 + 1
+
+
+def test_bytes_of_a_block_of_tiles_are_its_own(server, band_data):
+    with FlacRaster.open(f"{server.url}/a.flac") as raster:
+        plan = raster.plan((slice(0, 1), slice(0, 90), slice(0, 90)))
+    server.reset_counts()
+    band_data[0, :90, :90].compute()
+    assert server.bytes["/a.flac"] == plan.tile_nbytes
+
+
+def test_a_second_computation_fetches_again_and_is_right(server, band_data):
+    total = band_data.astype("int64").sum()
+    assert (
+        int(total.compute()) == int(total.compute()) == int(PIXELS.sum(dtype="int64"))
+    )
+    assert server.requests["/a.flac"] <= 8
+
+
+def test_threads_do_not_wait_for_a_round_trip_each(server, band_data):
+    server.latency = 0.05
+    start = time.perf_counter()
+    with dask.config.set(scheduler="threads", num_workers=2):
+        band_data.compute()
+    # One by one, two threads would wait 110 round trips of 50 ms.
+    assert time.perf_counter() - start < 0.05 * N_TILES / 2 / 2
+
+
+def test_batches_are_fetched_ahead_and_bounded(server, band_data, monkeypatch):
+    from flac_xarray import tile_plan
+
+    monkeypatch.setattr(tile_plan, "BATCH_NBYTES", 4096)
+    with dask.config.set(scheduler="threads", num_workers=2):
+        np.testing.assert_array_equal(band_data.compute(), PIXELS)
+    assert 4 < server.requests["/a.flac"] < N_TILES / 2
+
+
+def test_a_failed_fetch_reaches_the_tasks_and_a_retry_works(server, band_data):
+    server.faults = [Status(404)]
+    with pytest.raises(SourceError, match="404"):
+        band_data.compute()
+    server.faults = ()
+    np.testing.assert_array_equal(band_data.compute(), PIXELS)
+
+
+def test_no_thread_is_left_behind(band_data):
+    before = {t.name for t in threading.enumerate()}
+    band_data.compute(scheduler="threads", num_workers=2)
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline:
+        left = {t.name for t in threading.enumerate()} - before
+        if not {name for name in left if name.startswith("flac-raster")}:
+            return
+        time.sleep(0.01)
+    pytest.fail(f"threads left: {left}")
+
+
+def test_tasks_and_plans_are_small(band_data):
+    graph = band_data.data.dask
+    layer = dict(next(iter(graph.layers.values())))
+    plans = [t for k, t in layer.items() if not isinstance(k, tuple)]
+    tasks = [t for k, t in layer.items() if isinstance(k, tuple)]
+    assert len(plans) == 1
+    assert len(tasks) == N_TILES
+    assert max(len(pickle.dumps(task)) for task in tasks) < 1024
+    assert len(pickle.dumps(plans[0])) < 2048 + 8 * N_TILES
+
+
+def test_a_plan_pickles_and_reads(band_data):
+    layer = dict(next(iter(band_data.data.dask.layers.values())))
+    (plan,) = [t() for k, t in layer.items() if not isinstance(k, tuple)]
+    again = pickle.loads(pickle.dumps(plan))
+    assert isinstance(again, TilePlan)
+    block = (slice(0, 1), slice(0, TILE), slice(0, TILE))
+    np.testing.assert_array_equal(again.read(block), PIXELS[block])
+    np.testing.assert_array_equal(again.read(block), PIXELS[block])  # as a retry does
+
+
+def test_many_tiles_open_quickly(tmp_path):
+    write_array(
+        tmp_path / "many.flac", np.zeros((1, 3200, 3200), "uint8"), tile_size=10
+    )
+    start = time.perf_counter()
+    ds = xr.open_dataset(tmp_path / "many.flac", engine="flacraster")
+    opened = time.perf_counter() - start
+    assert ds.band_data.data.npartitions == 102_400
+    assert not next(iter(ds.band_data.data.dask.layers.values())).is_materialized()
+    assert opened < 10  # no graph of 100,000 tasks is made

@@ -1,0 +1,70 @@
+"""Opening a URL again and again, and a file that is replaced meanwhile."""
+
+from __future__ import annotations
+
+import os
+import pickle
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from flac_xarray import FlacRaster, Window, header_cache, write_array
+from flac_xarray.errors import SourceChangedError
+from tests.servers import FaultServer
+
+RNG = np.random.default_rng(5)
+PIXELS = RNG.integers(0, 60000, (1, 400, 400)).astype("uint16")
+
+
+@pytest.fixture
+def server(tmp_path):
+    write_array(tmp_path / "a.flac", PIXELS, tile_size=100)
+    with FaultServer(tmp_path) as running:
+        yield running
+
+
+def test_fifty_opens_read_the_header_once(server):
+    rasters = [FlacRaster.open(f"{server.url}/a.flac") for _ in range(50)]
+    assert server.requests["/a.flac"] == 1
+    np.testing.assert_array_equal(rasters[7].read(), PIXELS)
+    assert rasters[7].stats.requests == 1
+    assert rasters[8].stats.requests == 0
+
+
+def test_fifty_datasets_read_the_header_once(server):
+    for _ in range(50):
+        xr.open_dataset(f"{server.url}/a.flac", engine="flacraster")
+    assert server.requests["/a.flac"] == 1
+
+
+def test_a_raster_unpickled_here_reads_no_header(server):
+    raster = FlacRaster.open(f"{server.url}/a.flac")
+    again = pickle.loads(pickle.dumps(raster))
+    np.testing.assert_array_equal(again.read(), PIXELS)
+    assert server.requests["/a.flac"] <= 3
+
+
+def test_other_options_are_another_file(server):
+    url = f"{server.url}/a.flac"
+    FlacRaster.open(url)
+    FlacRaster.open(url, storage_options={"headers": {"X-Token": "other"}})
+    assert server.requests["/a.flac"] == 2
+
+
+def test_a_replaced_file_is_an_error_and_then_read_anew(server, tmp_path):
+    url = f"{server.url}/a.flac"
+    FlacRaster.open(url)
+    write_array(tmp_path / "a.flac", PIXELS + 1, tile_size=100, overwrite=True)
+    os.utime(tmp_path / "a.flac", (1, 1))
+    stale = FlacRaster.open(url)
+    with pytest.raises(SourceChangedError, match="replaced"):
+        stale.read(Window(0, 0, 10, 10))
+    np.testing.assert_array_equal(FlacRaster.open(url).read(), PIXELS + 1)
+
+
+def test_a_header_is_kept_for_a_minute_only(server, monkeypatch):
+    FlacRaster.open(f"{server.url}/a.flac")
+    monkeypatch.setattr(header_cache, "SECONDS", -1.0)
+    FlacRaster.open(f"{server.url}/a.flac")
+    assert server.requests["/a.flac"] == 2
