@@ -1,0 +1,1 @@
+"""Benchmarks against the formats and libraries that users would otherwise choose."""
