@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from flac_xarray.array_writer import encode_array, write_array
+    from flac_xarray.dataset_writer import write
     from flac_xarray.errors import (
         CorruptTileError,
         FlacRasterError,
@@ -52,6 +53,7 @@ _HOME = {
     "convert_to_flac": "geotiff",
     "convert_to_geotiff": "geotiff",
     "encode_array": "array_writer",
+    "write": "dataset_writer",
     "write_array": "array_writer",
 }
 
@@ -71,6 +73,7 @@ __all__ = [
     "convert_to_flac",
     "convert_to_geotiff",
     "encode_array",
+    "write",
     "write_array",
 ]
 

@@ -45,7 +45,7 @@ def tile_array(array: RasterArray, grid: TileGrid, name: str) -> da.Array:
     )
     layer = _TileLayer(name, array, grid, None)
     graph = HighLevelGraph.from_collections(name, layer)
-    return da.Array(graph, name, chunks, dtype=array.dtype)
+    return da.Array(graph, name, chunks, dtype=array.dtype)  # type: ignore[no-untyped-call]
 
 
 class _TileLayer(Layer):
@@ -108,6 +108,11 @@ class _TileLayer(Layer):
         return layer, {
             key: set(task.dependencies) for key, task in layer._made().items()
         }
+
+    @property
+    def has_legacy_tasks(self) -> bool:
+        """Whether tasks are tuples; dask would make them all to find out."""
+        return False
 
     def get_output_keys(self) -> set[Any]:
         """Keys of the chunks."""

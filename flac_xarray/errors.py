@@ -12,7 +12,9 @@ __all__ = [
     "CorruptTileError",
     "FlacRasterError",
     "FormatError",
+    "LossyFileWarning",
     "NotFlacRasterError",
+    "NotLosslessError",
     "RangeNotSupportedError",
     "SourceChangedError",
     "SourceError",
@@ -117,6 +119,18 @@ class WindowError(FlacRasterError, IndexError):
     """The request lies outside the raster."""
 
 
+class NotLosslessError(FlacRasterError, RuntimeError):
+    """A tile did not come back from its own stream: a bug of the encoder.
+
+    Attributes
+    ----------
+    tile : tuple of int
+        Index of the tile in its array.
+    """
+
+    tile: tuple[int, ...] = ()
+
+
 class SourceError(FlacRasterError, OSError):
     """Bytes could not be had.
 
@@ -146,3 +160,7 @@ class RangeNotSupportedError(SourceError):
 
 class SourceChangedError(SourceError):
     """The file was replaced between two reads of one session."""
+
+
+class LossyFileWarning(UserWarning):
+    """The file's own writer lost values: what is read is all that there is."""

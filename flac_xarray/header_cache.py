@@ -20,6 +20,7 @@ from flac_xarray.container import is_container
 from flac_xarray.errors import NotFlacRasterError
 from flac_xarray.header import Header
 from flac_xarray.legacy import read_legacy
+from flac_xarray.legacy_tiles import LegacyDecoder
 from flac_xarray.sources import Source, open_source
 from flac_xarray.tile_index import TileIndex, read_container
 
@@ -88,8 +89,8 @@ def _read_index(
     if legacy is None:
         msg = f"{name} is not a FLAC raster: it begins with {prefix[:16]!r}"
         raise NotFlacRasterError(msg, found=prefix[:16])
-    header, layout, tables = legacy
-    return header, TileIndex(source, layout, size, tables)
+    decode = LegacyDecoder(legacy.comments, legacy.lossy)
+    return legacy.header, TileIndex(source, legacy.layout, size, legacy.tables, decode)
 
 
 def _key_of(source: Source) -> str | None:

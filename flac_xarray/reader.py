@@ -32,7 +32,6 @@ from flac_xarray.ranges import ByteRange
 from flac_xarray.read_plan import ReadPlan, ReadStats, run_on_arrival
 from flac_xarray.sources import Source, open_source
 from flac_xarray.tile_cache import TileCache
-from flac_xarray.tile_codec import decode_tile
 from flac_xarray.tile_index import DEFAULT_PREFETCH
 
 __all__ = ["FetchTiles", "FlacRaster"]
@@ -447,13 +446,13 @@ class FlacRaster:
             if not len(data):
                 target[...] = empty_pixel(info.nodata_pixel(cut.index), info.dtype)
             elif keep:
-                tile = decode_tile(data, shape=shape, dtype=info.dtype)
+                tile = self.index.decode(data, shape=shape, dtype=info.dtype)
                 self.cache.put((position, cut.number), tile)
                 target[...] = tile[cut.within]
             elif whole:
-                decode_tile(data, shape=shape, dtype=info.dtype, out=target)
+                self.index.decode(data, shape=shape, dtype=info.dtype, out=target)
             else:
-                target[...] = decode_tile(data, shape=shape, dtype=info.dtype)[
+                target[...] = self.index.decode(data, shape=shape, dtype=info.dtype)[
                     cut.within
                 ]
         except FormatError as error:

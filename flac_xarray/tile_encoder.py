@@ -15,11 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flac_xarray.dtypes import nodata_to_json, numpy_dtype
-from flac_xarray.errors import UnsupportedDataError
+from flac_xarray.errors import NotLosslessError, UnsupportedDataError
 from flac_xarray.georef import tile_comments
 from flac_xarray.grid import Window
-from flac_xarray.header import ArrayInfo, Header
-from flac_xarray.tile_codec import encode_tile
+from flac_xarray.header import Header
+from flac_xarray.tile_codec import decode_tile, encode_tile
 
 __all__ = ["DEFAULT_EFFORT", "TileEncoder"]
 
@@ -58,6 +58,8 @@ class TileEncoder:
         ------
         UnsupportedDataError
             The tile has another shape or dtype than the header says.
+        NotLosslessError
+            The stream does not decode to the same bits; every tile is tried.
         """
         info = self.header.arrays[position]
         shape = info.grid.tile_shape(index)
@@ -72,18 +74,31 @@ class TileEncoder:
         nodata = info.nodata_pixel(index)
         if _is_empty(tile, nodata):
             return b""
-        return encode_tile(
+        data = encode_tile(
             tile,
             dtype=info.dtype,
             nodata=nodata,
-            comments=self._comments(info, index, shape),
+            comments=self.comments(position, index),
             effort=self.effort,
             interleave=self.interleave,
         )
+        # Decoding costs a tenth of encoding, and a wrong pixel is the worst of bugs.
+        found = decode_tile(data, shape=shape, dtype=info.dtype)
+        if not np.array_equal(
+            _bits(found), _bits(tile.astype(found.dtype, copy=False))
+        ):
+            msg = (
+                f"tile {tuple(index)} of array {info.name!r} does not come back bit "
+                "for bit from its own stream: nothing was written; this is a bug of "
+                "the encoder, please report it"
+            )
+            raise NotLosslessError(msg, tile=tuple(index))
+        return data
 
-    def _comments(
-        self, info: ArrayInfo, index: Sequence[int], shape: tuple[int, ...]
-    ) -> dict[str, str]:
+    def comments(self, position: int, index: Sequence[int]) -> dict[str, str]:
+        """Give what a tile's stream says about itself, see `tile_comments`."""
+        info = self.header.arrays[position]
+        shape = info.grid.tile_shape(index)
         base = self.header.arrays[self.header.find(role="data")]
         georef = self.header.georef
         if info.level:
@@ -103,6 +118,10 @@ class TileEncoder:
             nodata=values.pop() if len(values) == 1 else None,
             window=window,
         )
+
+
+def _bits(tile: NDArray[Any]) -> NDArray[np.uint8]:
+    return np.ascontiguousarray(tile).reshape(-1).view(np.uint8)
 
 
 def _is_empty(tile: NDArray[Any], nodata: bytes | None) -> bool:

@@ -11,13 +11,16 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final, Protocol
+
+from numpy.typing import NDArray
 
 from flac_xarray.container import Layout, unpack_header
 from flac_xarray.errors import SourceChangedError, TruncatedError
 from flac_xarray.header import Header
 from flac_xarray.ranges import ByteRange
 from flac_xarray.sources import Source
+from flac_xarray.tile_codec import decode_tile
 from flac_xarray.tile_table import (
     ENTRY,
     TileEntry,
@@ -26,7 +29,7 @@ from flac_xarray.tile_table import (
     unpack_table,
 )
 
-__all__ = ["DEFAULT_PREFETCH", "TileIndex", "read_container"]
+__all__ = ["DEFAULT_PREFETCH", "DecodeTile", "TileIndex", "read_container"]
 
 DEFAULT_PREFETCH: Final = 64 << 10
 """Bytes of the first request, enough for header and table of a few thousand tiles."""
@@ -34,6 +37,20 @@ WHOLE_TABLES_NBYTES: Final = 4 << 20
 """Tables up to this size, all together, are read whole when a file is opened."""
 PAGE_ROWS: Final = 4096
 """Rows of one page of a larger table: 64 KiB."""
+
+
+class DecodeTile(Protocol):
+    """Decodes one tile's FLAC stream, see `flac_xarray.tile_codec.decode_tile`."""
+
+    def __call__(
+        self,
+        data: bytes | memoryview,
+        *,
+        shape: tuple[int, ...],
+        dtype: str,
+        out: NDArray[Any] | None = None,
+    ) -> NDArray[Any]:
+        """Decode into `out`, or into a new array."""
 
 
 @dataclass(slots=True)
@@ -45,12 +62,16 @@ class TileIndex:
     file_nbytes: int | None
     tables: tuple[TileTable, ...] | None
     """All rows of every array, None when they are read by pages."""
+    decode: DecodeTile = decode_tile
+    """Decodes this file's tiles; files of another kind have their own."""
     _pages: dict[tuple[int, int], TileTable] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def on(self, source: Source) -> TileIndex:
         """Give the same tables with pages read from another source of the file."""
-        return TileIndex(source, self.layout, self.file_nbytes, self.tables)
+        return TileIndex(
+            source, self.layout, self.file_nbytes, self.tables, self.decode
+        )
 
     def lookup(self, array: int, numbers: Sequence[int]) -> list[TileEntry]:
         """Give the table rows of some tiles of one array; may do I/O."""

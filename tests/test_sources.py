@@ -209,7 +209,7 @@ class TestContract:
             with pytest.raises(TypeError, match="pickle"):
                 pickle.dumps(source)
             return
-        copy = pickle.loads(pickle.dumps(source))  # noqa: S301 - just made
+        copy = pickle.loads(pickle.dumps(source))
         with contextlib.closing(copy):
             assert bytes(copy.read_range(50, 60)) == payload[50:60]
             assert copy.name == source.name
@@ -261,7 +261,7 @@ class TestFile:
         with pytest.raises(SourceNotFoundError, match=r"no\.flac") as caught:
             open_source(path)
         assert isinstance(caught.value, FileNotFoundError)
-        again = pickle.loads(pickle.dumps(caught.value))  # noqa: S301 - just made
+        again = pickle.loads(pickle.dumps(caught.value))
         assert again.errno == 2
         assert again.url == str(path)
 
@@ -279,7 +279,7 @@ class TestFile:
         monkeypatch.chdir(served)
         frozen = pickle.dumps(open_source("a.flac"))
         monkeypatch.chdir("/")
-        with pickle.loads(frozen) as source:  # noqa: S301 - just made
+        with pickle.loads(frozen) as source:
             assert source.read_range(0, 5) == payload[:5]
 
     def test_a_system_without_pread(self, served, monkeypatch, payload):
@@ -310,7 +310,7 @@ class TestFile:
             # The open one keeps to its file, a later opening notices.
             assert source.read_range(0, 10) == payload[:10]
             with pytest.raises(SourceChangedError):
-                pickle.loads(frozen)  # noqa: S301 - just made
+                pickle.loads(frozen)
 
     def test_file_url(self, served, payload):
         with open_source(f"file://{served}/a.flac") as source:
@@ -371,7 +371,7 @@ class TestOpening:
             "from flac_xarray.sources import open_source\n"
             "open_source('az://container/x.flac')"
         )
-        ran = subprocess.run(  # noqa: S603 - the code is above
+        ran = subprocess.run(
             [sys.executable, "-c", code], capture_output=True, text=True, check=False
         )
         assert 'pip install "flac_xarray[azure]"' in ran.stderr
@@ -410,7 +410,7 @@ class TestOpening:
             "print([m for m in ('fsspec', 'aiohttp', 'asyncio.sslproto', 's3fs')"
             " if m in sys.modules])"
         )
-        ran = subprocess.run(  # noqa: S603 - the code is above
+        ran = subprocess.run(
             [sys.executable, "-c", code], capture_output=True, text=True, check=True
         )
         assert "fsspec" not in ran.stdout

@@ -189,3 +189,20 @@ def test_a_remote_target_appears_whole():
     with pytest.raises(FileExistsError):
         write_array("memory://out/a.flac", pixels)
     fsspec.filesystem("memory").rm("/out", recursive=True)
+
+
+def test_a_tile_that_does_not_come_back_is_never_written(tmp_path, monkeypatch):
+    from flac_xarray import tile_encoder
+    from flac_xarray.errors import NotLosslessError
+
+    real = tile_encoder.encode_tile
+
+    def lossy(tile, **options):
+        changed = tile.copy()
+        changed[..., -1, -1] ^= 1
+        return real(changed, **options)
+
+    monkeypatch.setattr(tile_encoder, "encode_tile", lossy)
+    with pytest.raises(NotLosslessError, match=r"tile \(0, 0, 0\)"):
+        write_array(tmp_path / "a.flac", scene((1, 50, 50)), tile_size=20)
+    assert list(tmp_path.iterdir()) == []

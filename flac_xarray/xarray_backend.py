@@ -1,0 +1,271 @@
+"""The xarray engine ``flacraster``.
+
+Strategy: open the file, let `raster_layout` or `cf_layout` describe it as lazy
+variables, and make plain `open_dataset` give dask arrays with one chunk per tile.
+Importing this module loads nothing but xarray, because listing engines imports it;
+codec, network and rasterio are imported when a file is opened.
+
+xarray wraps the arrays of a backend for caching when no ``chunks`` are asked for, so
+returning dask arrays would not give dask. Variables are therefore returned in a
+one-shot class whose ``data`` setter sees that wrapping, once, and then is gone
+(`_tile_variable`). Were xarray to stop calling the setter, arrays would stay lazy
+without dask: right values, no chunks.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Final, cast
+
+import xarray as xr
+from xarray.backends import BackendEntrypoint
+from xarray.core import indexing
+
+from flac_xarray import accessor as _accessor  # noqa: F401  (registers `.flacraster`)
+
+if TYPE_CHECKING:
+    from typing import BinaryIO
+
+    from flac_xarray.header import Header
+    from flac_xarray.lazy_array import RasterRef
+
+__all__ = ["FlacRasterBackend"]
+
+SNIFF_NBYTES: Final = 4096
+"""Bytes of a local file that `guess_can_open` looks at."""
+EXTENSIONS: Final = (".flac", ".flacr")
+"""Names that a URL of ours ends in."""
+
+Decode = bool | Mapping[str, bool]
+
+_DATA: Final[Any] = xr.Variable.data
+
+
+class FlacRasterBackend(BackendEntrypoint):
+    """Open FLAC rasters: ``xr.open_dataset("scene.flac", engine="flacraster")``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from flac_xarray.array_writer import encode_array
+    >>> data = encode_array(np.ones((1, 4, 6), "float32"), tile_size=4)
+    >>> ds = xr.open_dataset(data, engine=FlacRasterBackend)
+    >>> ds.band_data.chunks
+    ((1,), (4,), (4, 2))
+    """
+
+    description = "Open lossless FLAC rasters (.flac), lazily, one dask chunk per tile"
+    url = "https://pypi.org/project/flac-xarray/"
+    open_dataset_parameters = (
+        "filename_or_obj",
+        "drop_variables",
+        "mask_and_scale",
+        "decode_times",
+        "decode_timedelta",
+        "decode_coords",
+        "use_cftime",
+        "concat_characters",
+        "band_as_variable",
+        "overview_level",
+        "storage_options",
+    )
+
+    # xarray hands its decoders over one by one, and asks for no type of its own.
+    def open_dataset(  # type: ignore[override]  # noqa: PLR0913
+        self,
+        filename_or_obj: str | os.PathLike[str] | bytes | BinaryIO,
+        *,
+        drop_variables: str | Iterable[str] | None = None,
+        mask_and_scale: Decode = True,
+        decode_times: Any = True,
+        decode_timedelta: Any = None,
+        decode_coords: Any = True,
+        use_cftime: Any = None,
+        concat_characters: Any = True,
+        band_as_variable: bool = False,
+        overview_level: int | None = None,
+        storage_options: Mapping[str, Any] | None = None,
+    ) -> xr.Dataset:
+        """Open a file as a dataset of lazy arrays.
+
+        Parameters
+        ----------
+        filename_or_obj
+            Path, URL of any fsspec protocol, bytes, or an open binary file.
+        drop_variables
+            Variables to leave out.
+        mask_and_scale
+            Whether void pixels become NaN and scales are applied, as by
+            ``engine="rasterio"``; otherwise pixels come as they are stored.
+        decode_times, decode_timedelta, decode_coords, use_cftime, concat_characters
+            xarray's decoders, for files that were written from xarray.
+        band_as_variable
+            Whether each band is a variable ``band_1``, ``band_2``, ...
+        overview_level
+            Which overview, 0 being the first one below full resolution.
+        storage_options
+            Options of the fsspec file system: credentials, headers.
+
+        Raises
+        ------
+        SourceError
+            The bytes cannot be had.
+        FormatError
+            They are not a FLAC raster, or a damaged one.
+        ValueError
+            There is no such overview.
+        """
+        import rioxarray  # noqa: F401  (registers ``.rio`` on the dataset)
+
+        from flac_xarray.cf_layout import cf_dataset, is_cf
+        from flac_xarray.lazy_array import RasterRef
+        from flac_xarray.raster_layout import raster_dataset
+
+        ref = RasterRef.open(_target(filename_or_obj), storage_options)
+        header = ref.raster().header
+        level = _level(header, overview_level)
+        if is_cf(header):
+            decoders = {
+                "mask_and_scale": mask_and_scale,
+                "decode_times": decode_times,
+                "decode_timedelta": decode_timedelta,
+                "decode_coords": decode_coords,
+                "use_cftime": use_cftime,
+                "concat_characters": concat_characters,
+            }
+            ds = cf_dataset(ref, header, level, decoders)
+        else:
+            ds = raster_dataset(
+                ref,
+                header,
+                level,
+                mask_and_scale=mask_and_scale,
+                band_as_variable=band_as_variable,
+            )
+        if drop_variables is not None:
+            ds = ds.drop_vars(drop_variables, errors="ignore")
+        ds = _chunked_on_plain_open(ds, ref)
+        ds.set_close(ref.close)
+        return ds
+
+    def guess_can_open(self, filename_or_obj: Any) -> bool:
+        """Say whether this looks like a FLAC raster; no network, no error."""
+        try:
+            return _looks_right(filename_or_obj)
+        except Exception:  # noqa: BLE001  (xarray asks every engine about anything)
+            return False
+
+
+def _target(filename_or_obj: Any) -> Any:
+    """Undo what xarray does to names and bytes before it asks a backend."""
+    if isinstance(filename_or_obj, memoryview):
+        return bytes(filename_or_obj)
+    if isinstance(filename_or_obj, str) and "://" not in filename_or_obj:
+        return os.path.expanduser(filename_or_obj)  # noqa: PTH111  (may be chained)
+    return filename_or_obj
+
+
+def _level(header: Header, overview_level: int | None) -> int:
+    level = 0 if overview_level is None else overview_level + 1
+    if level not in header.levels or level < 0:
+        n = len(header.levels) - 1
+        msg = f"overview_level {overview_level}: the file has {n} overviews"
+        raise ValueError(msg)
+    return level
+
+
+def _looks_right(target: Any) -> bool:
+    if isinstance(target, (str, os.PathLike)):
+        name = os.fspath(target)
+        if "://" in name.removeprefix("file://") or "::" in name:
+            path = name.split("?", maxsplit=1)[0].split("#", maxsplit=1)[0]
+            return path.lower().endswith(EXTENSIONS)
+        with open(name.removeprefix("file://"), "rb") as file:  # noqa: PTH123
+            return _is_ours(file.read(SNIFF_NBYTES))
+    if isinstance(target, (bytes, memoryview)):
+        return _is_ours(bytes(target[:SNIFF_NBYTES]))
+    at = target.tell()
+    try:
+        target.seek(0)
+        return _is_ours(target.read(SNIFF_NBYTES))
+    finally:
+        target.seek(at)
+
+
+def _is_ours(start: bytes) -> bool:
+    """Whether bytes begin a container, of any version, or a georeferenced bare tile."""
+    if start[:4] == b"fLaC":
+        return b"GEOSPATIAL_" in start
+    return start[4:5] == b"{" and (
+        b'"format":"flacraster"' in start[:64]
+        or b'"tiles"' in start
+        or b'"frames"' in start
+    )
+
+
+def _chunked_on_plain_open(ds: xr.Dataset, ref: RasterRef) -> xr.Dataset:
+    """Make every variable that lies in tiles turn into dask on a plain open."""
+    lazy = {
+        name: _tile_variable(name, variable, ref)
+        for name, variable in ds.variables.items()
+        if name in ds.data_vars and "preferred_chunks" in variable.encoding
+    }
+    return ds.assign(lazy)
+
+
+def _tile_variable(name: Any, variable: xr.Variable, ref: RasterRef) -> xr.Variable:
+    """Wrap a lazy variable so that xarray's wrapping for caching makes it dask."""
+    lazy = variable._data  # noqa: SLF001  (`.data` would read the pixels)
+
+    class TileVariable(xr.Variable):
+        __slots__ = ()
+
+        @property
+        def data(self) -> Any:
+            return _DATA.fget(self)
+
+        @data.setter
+        def data(self, data: Any) -> None:
+            self.__class__ = xr.Variable  # type: ignore[assignment]
+            if isinstance(data, getattr(indexing, "MemoryCachedArray", ())):
+                data = _as_dask(name, self, lazy, ref)
+            _DATA.fset(self, data)
+
+    return cast(
+        "xr.Variable",
+        TileVariable(
+            variable.dims,
+            lazy,
+            variable.attrs,
+            variable.encoding,
+            fastpath=True,
+        ),
+    )
+
+
+def _as_dask(name: Any, variable: xr.Variable, lazy: Any, ref: RasterRef) -> Any:
+    """Give one dask chunk per tile; tasks share no index and no lock."""
+    from dask.base import tokenize
+
+    from flac_xarray.dask_tiles import tile_array
+    from flac_xarray.lazy_array import RasterArray
+
+    tiles = variable.encoding["preferred_chunks"]
+    token = tokenize(ref.token, name, tiles, variable.dtype, variable.attrs)
+    whole = isinstance(lazy, indexing.LazilyIndexedArray) and all(
+        key == slice(None) for key in lazy.key.tuple
+    )
+    # The layer is made of dask's task objects, which older releases lack.
+    new_dask = importlib.util.find_spec("dask._task_spec") is not None
+    if whole and new_dask and isinstance(lazy.array, RasterArray):
+        info = ref.raster().header.arrays[lazy.array.position]
+        return tile_array(lazy.array, info.grid, f"{name}-{token}")
+    # Part of an array, or decoded by xarray: its chunks are not simply the tiles.
+    chunked = variable.chunk(
+        {dim: tiles.get(dim, -1) for dim in variable.dims},
+        name=f"{name}-{token}",
+        inline_array=False,
+    )
+    return chunked._data  # noqa: SLF001
