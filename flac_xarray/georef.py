@@ -7,9 +7,8 @@ only adapters interpret it. Bounding boxes are (xmin, ymin, xmax, ymax).
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -115,10 +114,7 @@ class Georef:
         return Window(row_start, col_start, row_stop - row_start, col_stop - col_start)
 
     def at(self, window: Window) -> Georef:
-        """Georeference of a window: transform and GCPs moved to its corner.
-
-        RPCs are dropped: they hold for whole images only.
-        """
+        """Georeference of a window: transform, GCPs and RPCs moved to its corner."""
         a, b, c, d, e, f = self.affine
         row, col = window.row_off, window.col_off
         if (row, col) == (0, 0):
@@ -128,16 +124,25 @@ class Georef:
             self,
             transform=moved if self.transform else None,
             gcps=tuple(replace(g, row=g.row - row, col=g.col - col) for g in self.gcps),
-            rpcs=None,
+            rpcs=_moved_rpcs(self.rpcs, {"LINE_OFF": row, "SAMP_OFF": col}),
         )
 
     def scaled(self, x_factor: float, y_factor: float) -> Georef:
         """Georeference of an overview whose pixels are that many times larger."""
-        if self.transform is None:
+        if (x_factor, y_factor) == (1.0, 1.0):
             return self
-        a, b, c, d, e, f = self.transform
+        a, b, c, d, e, f = self.affine
         transform = (a * x_factor, b * y_factor, c, d * x_factor, e * y_factor, f)
-        return replace(self, transform=transform)
+        gcps = tuple(
+            replace(g, row=g.row / y_factor, col=g.col / x_factor) for g in self.gcps
+        )
+        return replace(
+            self,
+            transform=transform if self.transform else None,
+            gcps=gcps,
+            # RPCs are given for whole images at full resolution only.
+            rpcs=None,
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Give the header's keys for it: only those that say something."""
@@ -165,10 +170,7 @@ class Georef:
         try:
             transform = obj.pop("transform", None)
             gcps = obj.pop("gcps", None) or {"points": []}
-            points = tuple(
-                Gcp(*map(float, p[:4]), *p[4:])  # type: ignore[arg-type]
-                for p in gcps["points"]
-            )
+            points = tuple(_gcp(p) for p in gcps["points"])
             crs, gcps_crs = obj.pop("crs", None), gcps.get("crs")
             rpcs = obj.pop("rpcs", None)
             if transform is not None:
@@ -178,6 +180,15 @@ class Georef:
             msg = f"the georeference in the header does not parse: {error}"
             raise FormatError(msg) from error
         return cls(crs, transform, points, gcps_crs, rpcs)
+
+
+def _gcp(point: Sequence[Any]) -> Gcp:
+    row, col, x, y, z, name, info = point
+    if not isinstance(name, str) or not isinstance(info, str):
+        msg = f"GCP {point!r:.80}: expected [row, col, x, y, z, id, info]"
+        raise TypeError(msg)
+    height = None if z is None else float(z)
+    return Gcp(float(row), float(col), float(x), float(y), height, name, info)
 
 
 def _check_georef(crs: Any, transform: Any, gcps_crs: Any, rpcs: Any) -> None:
@@ -190,6 +201,21 @@ def _check_georef(crs: Any, transform: Any, gcps_crs: Any, rpcs: Any) -> None:
         raise ValueError(msg)
 
 
+def _moved_rpcs(
+    rpcs: Mapping[str, Any] | None, start: Mapping[str, float]
+) -> Mapping[str, Any] | None:
+    """Take the window's corner off the offsets; other members stay as they are."""
+    if rpcs is None:
+        return None
+    # GDAL's values are text that may be followed by a unit: "1234.5 pixels".
+    moved = {
+        key: repr(float(str(rpcs[key]).split()[0]) - by)
+        for key, by in start.items()
+        if by and key in rpcs
+    }
+    return {**rpcs, **moved}
+
+
 def _touched(low: float, high: float, n: int) -> tuple[int, int]:
     """Pixels of 0..n that the interval [low, high] touches with more than an edge."""
     # An edge that misses a pixel boundary by rounding alone touches no further pixel.
@@ -197,6 +223,10 @@ def _touched(low: float, high: float, n: int) -> tuple[int, int]:
     start = math.floor(low + slack) if math.isfinite(low) else 0
     stop = math.ceil(high - slack) if math.isfinite(high) else n
     return max(start, 0), min(max(stop, start + 1), n)
+
+
+def _numbers(texts: Iterable[str]) -> str:
+    return f"[{','.join(text.removesuffix('.0') for text in texts)}]"
 
 
 def tile_comments(
@@ -227,8 +257,9 @@ def tile_comments(
         "GEOSPATIAL_COUNT": str(count),
         "GEOSPATIAL_DTYPE": dtype,
         "GEOSPATIAL_NODATA": str(nodata),
-        "GEOSPATIAL_TRANSFORM": json.dumps(at.affine, separators=(",", ":")),
-        "GEOSPATIAL_BOUNDS": json.dumps(bounds, separators=(",", ":")),
+        # The transform is exact; the bounds follow from it and are there to be read.
+        "GEOSPATIAL_TRANSFORM": _numbers(map(repr, at.affine)),
+        "GEOSPATIAL_BOUNDS": _numbers(f"{v:.12g}" for v in bounds),
     }
     if georef.crs is None:
         del out["GEOSPATIAL_CRS"]

@@ -203,8 +203,8 @@ class TileGrid:
         Examples
         --------
         >>> grid = TileGrid((2, 5, 4), (1, 2, 2))
-        >>> [block[1:] for block in grid.blocks(16)]
-        [(slice(0, 2, None), slice(0, 4, None)), (slice(2, 4, None), slice(0, 4, None)), (slice(4, 5, None), slice(0, 4, None))]
+        >>> [(y.start, y.stop, x.stop) for _, y, x in grid.blocks(16)]
+        [(0, 2, 4), (2, 4, 4), (4, 5, 4)]
         """
         if 0 in self.shape:
             return
@@ -218,7 +218,5 @@ class TileGrid:
         for row, col, *start in itertools.product(*spans):
             yield tuple(
                 slice(o, min(o + n, stop))
-                for o, n, stop in zip(
-                    (*start, row, col), size, self.shape, strict=True
-                )
+                for o, n, stop in zip((*start, row, col), size, self.shape, strict=True)
             )

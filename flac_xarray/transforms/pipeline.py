@@ -1,0 +1,320 @@
+"""All transforms of a plan in their order, forwards and backwards.
+
+Strategy: `apply_plan` turns the parts of a tile into samples and side data and says how
+wide the samples are; `undo_plan` asks for the samples once side data has told how many
+there must be. Neither knows FLAC.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flac_xarray.errors import CorruptTileError
+from flac_xarray.transforms.bands import band_order, is_void_alike, plane_groups
+from flac_xarray.transforms.masks import (
+    pack_gaps,
+    pack_mask,
+    scatter,
+    take_gaps,
+    take_mask,
+)
+from flac_xarray.transforms.plan import Plan
+from flac_xarray.transforms.predict import predict_residual, row_order, undo_residual
+from flac_xarray.transforms.side import SideReader
+from flac_xarray.transforms.streams import (
+    pack_palette,
+    pack_residual,
+    pack_runs,
+    take_palette,
+    take_residual,
+    take_runs,
+)
+from flac_xarray.transforms.values import (
+    add_offset,
+    from_ranks,
+    ints_to_parts,
+    order_floats,
+    parts_to_ints,
+    to_ranks,
+)
+from flac_xarray.transforms.words import join_words, split_words
+
+__all__ = [
+    "MAX_CHANNELS",
+    "Coded",
+    "Mapped",
+    "apply_plan",
+    "code_values",
+    "map_parts",
+    "undo_plan",
+]
+
+Ints = NDArray[np.integer[Any]]
+Mask = NDArray[np.bool_]
+GetSamples = Callable[[int, int | None], tuple[Ints, int]]
+
+MAX_CHANNELS: Final = 8
+_WIDE_BITS: Final = 24
+
+
+@dataclass(frozen=True, slots=True)
+class Coded:
+    """What a tile has become."""
+
+    plan: Plan
+    """The plan that was carried out."""
+    samples: Ints
+    """Samples, shape (n,) or (n, channels), n at least 1."""
+    bits_per_sample: int
+    """Bits that hold each of them."""
+    side: bytes
+    """Side data."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mapped:
+    """Parts of a tile after the transforms that look at one pixel at a time."""
+
+    plan: Plan
+    """The plan up to them."""
+    values: Ints
+    """Shape (plane, row, col); not to be changed."""
+    valid: Mask | None
+    """False where a pixel is void."""
+    side: bytes
+    """Side data so far."""
+
+    @property
+    def is_void_alike(self) -> bool:
+        """Whether all planes are void at the same places."""
+        return self.valid is None or bool((self.valid == self.valid[:1]).all())
+
+    def rows(self, starts: Sequence[int], count: int) -> Mapped:
+        """Give strips of `count` rows, as if each were a plane of its own."""
+        values = np.concatenate([self.values[:, s : s + count] for s in starts])
+        valid = self.valid
+        if valid is not None:
+            valid = np.concatenate([valid[:, s : s + count] for s in starts])
+        return Mapped(self.plan, values, valid, b"")
+
+
+def map_parts(parts: Ints, plan: Plan, effort: int) -> Mapped:
+    """Apply a plan's void, order, scale, palette and offset.
+
+    Parameters
+    ----------
+    parts : ndarray of integers, shape (plane, row, col)
+    plan
+        Whether scale, palette or offset can hold the values is the caller's business.
+    effort
+        0 to 9: how hard side data is compressed.
+    """
+    side: list[bytes] = []
+    valid: Mask | None = None
+    if plan.void is not None:
+        valid = parts != np.frombuffer(plan.void, parts.dtype)[0]
+        side.append(pack_mask(valid, effort=effort))
+        # Any valid value keeps voids out of palettes and ranges.
+        if valid.any():
+            parts = np.where(valid, parts, parts[valid][0])
+    values = _apply_values(parts, plan, effort, side)
+    return Mapped(plan, values, valid, b"".join(side))
+
+
+def code_values(mapped: Mapped, plan: Plan, effort: int) -> Coded:
+    """Turn mapped values into samples by the rest of a plan."""
+    values, side = mapped.values, [mapped.side]
+    if plan.bands:
+        # A void pixel's value is what its prediction says, so no plane can rely on it.
+        if not is_void_alike(mapped.valid, plan.bands):
+            raise ValueError("planes with different voids cannot refer to each other")
+        values = values.copy()
+        for band in band_order(plan.bands)[::-1]:
+            values[band] -= values[plan.bands[band]]
+    residual = np.empty(values.shape, f"i{values.dtype.itemsize}")
+    for planes, dtype in plane_groups(plan.bands, values):
+        valid = None if mapped.valid is None else mapped.valid[planes]
+        left = predict_residual(values[planes].view(dtype), plan.predictor, valid)
+        residual[planes] = left.view(residual.dtype)
+    flat = _keep(residual, plan, mapped.valid, effort, side)
+    bits, digits = _words(flat)
+    is_whole = not (mapped.valid is not None or plan.runs or plan.sparse or plan.packed)
+    is_pixel = plan.pixel and is_whole and digits == 1 and len(values) <= MAX_CHANNELS
+    plan = replace(plan, pixel=is_pixel)
+    if is_pixel:
+        samples = flat.reshape(len(values), -1).T
+    else:
+        samples = flat if digits == 1 else split_words(flat, bits, digits)
+    return Coded(plan, samples, bits, b"".join(side))
+
+
+def apply_plan(parts: Ints, plan: Plan, effort: int = 5) -> Coded:
+    """Turn parts into samples: `map_parts`, then `code_values`."""
+    return code_values(map_parts(parts, plan, effort), plan, effort)
+
+
+def undo_plan(plan: Plan, side: bytes, parts: Ints, get_samples: GetSamples) -> None:
+    """Undo `apply_plan` into `parts`.
+
+    Parameters
+    ----------
+    plan, side
+        From the tile's metadata.
+    parts : ndarray of integers, shape (plane, row, col)
+        Filled.
+    get_samples
+        Called once with the number of samples that there must be and, where the plan
+        says it, of channels; gives the samples and their bits.
+
+    Raises
+    ------
+    CorruptTileError
+        Side data and samples are not those of such a tile.
+    """
+    reader, shape = SideReader(side), parts.shape
+    valid = None if plan.void is None else take_mask(reader, shape)
+    dtype = _value_dtype(plan, parts.dtype)
+    palette = take_palette(reader, parts.size, parts.dtype) if plan.palette else None
+    residual = _residual(plan, dtype, shape, valid, reader, get_samples)
+    values = parts if dtype == parts.dtype else np.empty(shape, dtype)
+    _undo_prediction(residual, plan, values)
+    if palette is not None:
+        parts[...] = from_ranks(values, palette)
+    elif plan.offset:
+        parts[...] = add_offset(values, plan.offset[1], parts.dtype)
+    elif plan.scale:
+        parts[...] = ints_to_parts(values, plan.scale, parts.dtype)
+    if plan.order:
+        parts[...] = order_floats(parts)
+    if valid is not None:
+        _fill_void(parts, plan.void or b"", valid)
+
+
+def _undo_prediction(residual: Ints, plan: Plan, values: Ints) -> None:
+    if plan.bands and len(plan.bands) != len(values):
+        raise CorruptTileError(f"{len(plan.bands)} bands for {len(values)} planes")
+    for planes, dtype in plane_groups(plan.bands, values):
+        undo_residual(residual[planes], plan.predictor, values[planes].view(dtype))
+    for band in band_order(plan.bands):
+        values[band] += values[plan.bands[band]]
+
+
+def _fill_void(parts: Ints, void: bytes, valid: Mask) -> None:
+    if len(void) != parts.dtype.itemsize:
+        raise CorruptTileError("the void pattern has another size than a pixel")
+    np.copyto(parts, np.frombuffer(void, parts.dtype)[0], where=~valid)
+
+
+def _apply_values(parts: Ints, plan: Plan, effort: int, side: list[bytes]) -> Ints:
+    """Apply the maps of single pixels."""
+    values = order_floats(parts) if plan.order else parts
+    if plan.scale:
+        return parts_to_ints(values, plan.scale)
+    if plan.palette:
+        palette = np.unique(values)
+        side.append(pack_palette(palette, effort))
+        return to_ranks(values, palette)
+    if plan.offset:
+        dtype, offset = plan.offset
+        return add_offset(values, -offset, np.dtype(dtype))
+    return values
+
+
+def _value_dtype(plan: Plan, parts: np.dtype[Any]) -> np.dtype[Any]:
+    if plan.scale:
+        return np.dtype(plan.scale.dtype)
+    return np.dtype(plan.palette or (plan.offset[0] if plan.offset else parts))
+
+
+def _keep(
+    residual: Ints, plan: Plan, valid: Mask | None, effort: int, side: list[bytes]
+) -> Ints:
+    """Give the residuals that become samples; the rest is side data."""
+    if plan.across:
+        residual = np.diff(residual, axis=2, prepend=residual.dtype.type(0))
+    if plan.runs:
+        flat = pack_runs(residual.reshape(-1), plan.runs, effort, side)
+    elif plan.sparse:
+        kept = residual != 0
+        side.append(pack_gaps(kept, effort=effort))
+        flat = residual[kept]
+    elif valid is not None and not plan.across:
+        flat = residual[valid[:, row_order(valid.shape[1], plan.predictor)]]
+    else:
+        flat = residual.reshape(-1)
+    if plan.packed:
+        side.append(pack_residual(flat, effort))
+        flat = flat[:0]
+    return flat if flat.size else np.zeros(1, residual.dtype)
+
+
+def _residual(  # the state of one decode
+    plan: Plan,
+    dtype: np.dtype[Any],
+    shape: tuple[int, ...],
+    valid: Mask | None,
+    reader: SideReader,
+    get_samples: GetSamples,
+) -> Ints:
+    """Undo `_keep`: residuals of the values' size, in stored order."""
+    signed = np.dtype(f"i{dtype.itemsize}")
+    count = size = int(np.prod(shape, dtype=np.int64))
+    lengths = at = kept = None
+    if plan.runs:
+        runs = take_runs(reader, size, plan.runs)
+        lengths, count = runs.lengths, len(runs.lengths)
+        if runs.values is not None:
+            get_samples(1, 1)
+            return np.repeat(runs.values.astype(signed), lengths).reshape(shape)
+    elif plan.sparse:
+        at = take_gaps(reader, size)
+        count = len(at)
+    elif valid is not None and not plan.across:
+        kept = valid[:, row_order(shape[1], plan.predictor)]
+        count = int(np.count_nonzero(kept))
+    flat = _flat(plan, signed, count, shape[0], reader, get_samples)
+    if lengths is not None:
+        flat = np.repeat(flat, lengths)
+    elif at is not None:
+        flat, samples = np.zeros(size, signed), flat
+        flat[at] = samples
+    elif kept is not None:
+        flat = scatter(flat, kept)
+    residual = flat.reshape(shape)
+    if plan.across:
+        residual = np.add.accumulate(residual, axis=2, dtype=signed)
+    return residual
+
+
+def _flat(  # the state of one decode
+    plan: Plan,
+    dtype: np.dtype[Any],
+    count: int,
+    planes: int,
+    reader: SideReader,
+    get_samples: GetSamples,
+) -> Ints:
+    if plan.packed:
+        get_samples(1, 1)
+        return take_residual(reader, count, dtype)
+    if plan.pixel:
+        if count % planes:
+            raise CorruptTileError("planes of a tile cannot be its channels")
+        samples, _ = get_samples(count // planes, planes)
+        return samples.reshape(-1, planes).T.astype(dtype).reshape(-1)
+    samples, bits = get_samples(max(count, 1), None)
+    return join_words(samples, bits, dtype)[:count]
+
+
+def _words(flat: Ints) -> tuple[int, int]:
+    """Choose bits and number of digits for these residuals."""
+    low, high = int(flat.min()), int(flat.max())
+    for bits in (8, 16, _WIDE_BITS):
+        if -(1 << bits - 1) <= low and high < 1 << bits - 1:
+            return bits, 1
+    return _WIDE_BITS, -(-flat.dtype.itemsize * 8 // _WIDE_BITS)
