@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import given
 from hypothesis import strategies as st
 from rasterio.transform import Affine as RasterioAffine
 from rasterio.transform import array_bounds
@@ -56,12 +56,14 @@ def test_a_window_s_transform_is_rasterio_s(affine, window):
     assert found.bounds(window.height, window.width) == pytest.approx(whole)
 
 
-@given(affines(sheared=False), st.lists(st.floats(-1, 9), min_size=4, max_size=4))
+# Away from pixel edges, where rounding decides.
+CORNERS = st.integers(-16, 144).map(lambda k: k / 16 + 1 / 32)
+
+
+@given(affines(sheared=False), st.lists(CORNERS, min_size=4, max_size=4))
 def test_a_box_takes_the_pixels_it_touches(affine, corners):
     a, _, c, _, e, f = affine
     cols, rows = sorted(corners[:2]), sorted(corners[2:])
-    # Away from pixel edges, where rounding decides.
-    assume(all(abs(v - round(v)) > 1e-6 for v in corners))
     xs, ys = [c + a * v for v in cols], sorted(f + e * v for v in rows)
     touched = np.zeros((HEIGHT, WIDTH), bool)
     for row in range(HEIGHT):

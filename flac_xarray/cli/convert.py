@@ -1,0 +1,231 @@
+"""`convert`: a raster to a FLAC raster, or back.
+
+Strategy: what the source *is* decides the direction, by its first bytes; the target's
+extension must then agree, so that no file is written under the name of another kind.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from flac_xarray.cli.output import progress_bar, shown, size
+from flac_xarray.cli.params import storage_option
+
+if TYPE_CHECKING:
+    from flac_xarray.header import ArrayInfo
+    from flac_xarray.reader import FlacRaster
+
+__all__ = ["convert"]
+
+INTERLEAVES: Final[dict[str, dict[str, Any]]] = {
+    "auto": {},
+    "band": {"bands_per_tile": 1, "interleave": "band"},
+    "pixel": {"bands_per_tile": 8, "interleave": "pixel"},
+}
+"""Options of the writer; FLAC has at most 8 channels."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """What to convert to what."""
+
+    source: str
+    target: str
+    overwrite: bool = False
+    quiet: bool = False
+    threads: int | None = None
+    storage_options: dict[str, Any] = field(default_factory=dict)
+
+
+@click.command()
+@click.argument("source", metavar="SRC")
+@click.option("-o", "--output", "target", metavar="DST", required=True, help="Target.")
+@click.option(
+    "--tile-size",
+    type=click.IntRange(min=1),
+    default=512,
+    show_default=True,
+    help="Rows and columns of a tile.",
+)
+@click.option(
+    "--effort",
+    "--level",
+    type=click.IntRange(0, 9),
+    default=5,
+    show_default=True,
+    help="0 is fastest, 9 smallest.",
+)
+@click.option(
+    "--interleave",
+    type=click.Choice(list(INTERLEAVES)),
+    default="auto",
+    show_default=True,
+    help="One band a tile, or up to 8 bands of a tile as the channels of its stream.",
+)
+@click.option("--overwrite", is_flag=True, help="Replace an existing target.")
+@click.option(
+    "--threads", type=click.IntRange(min=1), help="Threads that encode or decode."
+)
+@click.option("--quiet", "-q", is_flag=True, help="Print nothing but errors.")
+@click.option("--spatial", is_flag=True, hidden=True, help="Accepted: always on.")
+@storage_option
+def convert(
+    *,
+    source: str,
+    target: str,
+    tile_size: int,
+    effort: int,
+    interleave: str,
+    spatial: bool,
+    **common: Any,
+) -> None:
+    """Convert a raster to a FLAC raster, or a FLAC raster back.
+
+    What SRC is decides the direction: a FLAC raster becomes a GeoTIFF, every other
+    raster that rasterio reads a FLAC raster. DST appears whole or not at all.
+    """
+    del spatial  # every file has a spatial index
+    job = _Job(source, target, **common)
+    started = time.perf_counter()
+    with _flac_raster(job) as raster:
+        if raster is None:
+            options = {"tile_size": tile_size, "effort": effort}
+            pixels = _encode(job, options | INTERLEAVES[interleave])
+        else:
+            pixels = _decode(job, raster)
+    if not job.quiet:
+        seconds = time.perf_counter() - started
+        _report(job, pixels, seconds, is_encoded=raster is None)
+
+
+@contextlib.contextmanager
+def _flac_raster(job: _Job) -> Iterator[FlacRaster | None]:
+    """Open the source if it is a FLAC raster; None when rasterio is to be asked."""
+    from flac_xarray.errors import NotFlacRasterError
+    from flac_xarray.reader import FlacRaster
+
+    if _is_for_gdal(job.source):
+        yield None
+        return
+    try:
+        raster = FlacRaster.open(
+            job.source, storage_options=job.storage_options, threads=job.threads
+        )
+    except NotFlacRasterError:
+        yield None
+        return
+    with raster:
+        yield raster
+
+
+def _is_for_gdal(source: str) -> bool:
+    """Whether a name is rasterio's alone: NETCDF:a.nc:sst, zip://a.zip!b.tif, ...
+
+    Examples
+    --------
+    >>> _is_for_gdal("zip+https://host/a.zip!b.tif"), _is_for_gdal("https://host/b.tif")
+    (True, False)
+    """
+    scheme, is_url, _ = source.partition("://")
+    if not is_url:
+        return not Path(source).is_file()
+    return "::" not in source and ("+" in scheme or scheme in ("zip", "tar", "gzip"))
+
+
+def _encode(job: _Job, options: dict[str, Any]) -> int:
+    """Write a FLAC raster; give the bytes of its pixels."""
+    from flac_xarray.geotiff import (
+        convert_to_flac,
+        header_from_dataset,
+        open_dataset,
+        translated_errors,
+    )
+
+    if _driver(job.target) is not None:
+        msg = (
+            f"{shown(job.source)} is no FLAC raster, so the output will be one: "
+            f"give {shown(job.target)} the extension .flac"
+        )
+        raise click.BadParameter(msg, param_hint="'-o'")
+    with open_dataset(job.source) as dataset:
+        with translated_errors(job.source, "read"):
+            total = _pixel_nbytes(header_from_dataset(dataset).arrays)
+        with progress_bar("Encoding", total, quiet=job.quiet) as progress:
+            convert_to_flac(
+                dataset,
+                job.target,
+                overwrite=job.overwrite,
+                threads=job.threads,
+                storage_options=job.storage_options,
+                progress=progress,
+                **options,
+            )
+    return total
+
+
+def _decode(job: _Job, raster: FlacRaster) -> int:
+    """Write a GeoTIFF; give the bytes of its pixels."""
+    from flac_xarray.geotiff import convert_to_geotiff
+
+    # Other formats cannot hold what a GeoTIFF holds without a second file beside them.
+    if _driver(job.target) != "GTiff":
+        msg = (
+            f"{shown(job.source)} is a FLAC raster, so the output will be a GeoTIFF: "
+            f"give {shown(job.target)} the extension .tif"
+        )
+        raise click.BadParameter(msg, param_hint="'-o'")
+    total = _pixel_nbytes([raster.array()])
+    with progress_bar("Decoding", total, quiet=job.quiet) as progress:
+        convert_to_geotiff(
+            raster,
+            job.target,
+            overwrite=job.overwrite,
+            threads=job.threads,
+            progress=progress,
+        )
+    return total
+
+
+def _driver(target: str) -> str | None:
+    """GDAL's driver for a file's extension, None without one."""
+    from rasterio.drivers import driver_from_extension
+
+    name = target.split("?", maxsplit=1)[0] if "://" in target else target
+    try:
+        driver: str = driver_from_extension(name)
+    except ValueError:
+        return None
+    return driver
+
+
+def _pixel_nbytes(arrays: Iterable[ArrayInfo]) -> int:
+    from flac_xarray.dtypes import numpy_dtype
+
+    return sum(math.prod(a.shape) * numpy_dtype(a.dtype).itemsize for a in arrays)
+
+
+def _report(job: _Job, pixels: int, seconds: float, *, is_encoded: bool) -> None:
+    names = (job.source, job.target)
+    sizes = [_file_nbytes(name) for name in names]
+    flac_nbytes = sizes[1 if is_encoded else 0]
+    before, after = (
+        PurePath(shown(name)).name + ("" if nbytes is None else f" {size(nbytes)}")
+        for name, nbytes in zip(names, sizes, strict=True)
+    )
+    told = f"{before} -> {after}; pixels {size(pixels)}"
+    if flac_nbytes:
+        told += f", ratio {pixels / flac_nbytes:.2f}"
+    click.echo(f"{told}; {seconds:.1f} s, {size(pixels / max(seconds, 1e-6))}/s")
+
+
+def _file_nbytes(name: str) -> int | None:
+    path = Path(name.removeprefix("file://"))
+    return path.stat().st_size if path.is_file() else None
