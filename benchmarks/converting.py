@@ -2,7 +2,7 @@
 
 ``python -m benchmarks.converting FILE [--size 10980]``
 
-The file's first band is mirrored up to a square of ``--size`` pixels and written as a
+The file's first band is repeated up to a square of ``--size`` pixels and written as a
 tiled DEFLATE GeoTIFF; then ``flac-raster convert`` runs in a process of its own, whose
 peak resident memory the operating system reports.
 """

@@ -2,7 +2,7 @@
 
 ``python -m benchmarks.reading FILE... [--size 2048] [--tile 512]``
 
-Every file's first band is tiled up (mirrored, so that it stays itself) to a square of
+Every file's first band is tiled up (repeated side by side) to a square of
 ``--size`` pixels, written once as a COG and once as a FLAC raster with the same tile
 size, and read whole by both in turn. Times are medians over interleaved repeats in one
 process; pixels are compared before anything is timed.
@@ -35,11 +35,11 @@ COGS = {
 
 
 def grown(path: str, size: int) -> NDArray[np.generic]:
-    """First band of a raster, mirrored up or cut to a square of `size` pixels."""
+    """First band of a raster, repeated up or cut to a square of `size` pixels."""
     with rasterio.open(path) as dataset:
         band = dataset.read(1)
     pad = [(0, max(0, size - n)) for n in band.shape]
-    return np.ascontiguousarray(np.pad(band, pad, mode="symmetric")[:size, :size])
+    return np.ascontiguousarray(np.pad(band, pad, mode="wrap")[:size, :size])
 
 
 def write_cog(path: Path, band: NDArray[np.generic], tile: int, **options: str) -> None:

@@ -2,7 +2,7 @@
 
 ``python -m benchmarks.remote FILE [--size 10980] [--tile 512] [--latency 0 20 100]``
 
-The file's first band is mirrored up to a square and written as a FLAC raster, as a COG
+The file's first band is repeated up to a square and written as a FLAC raster, as a COG
 (DEFLATE, predictor, same tile size, no overviews) and as Zarr v3 (its default zstd,
 same chunks). A server in a process of its own answers each request after the latency.
 Every measurement runs cold in a fresh process, which imports first and then measures

@@ -45,20 +45,22 @@ class Effort:
     predictors: int
     """How many predictors are tried."""
     margin: float
-    """How much smaller LZMA must make a tile to be preferred to FLAC."""
+    """How much smaller LZMA must make floats and classes to be preferred to FLAC."""
+    image_margin: float
+    """The same for images and terrain, whose readers want FLAC's speed."""
 
 
 EFFORTS: Final = (
-    Effort(0, 4096, 16, 1, 0.5),
-    Effort(1, 4096, 16, 2, 0.7),
-    Effort(2, 2048, 32, 4, 0.8),
-    Effort(3, 2048, 32, 4, 0.85),
-    Effort(4, 2048, 32, 4, 0.9),
-    Effort(5, 2048, 64, 4, 0.94),
-    Effort(6, 2048, 64, 4, 0.97),
-    Effort(7, 2048, 96, 4, 0.99),
-    Effort(8, 2048, 128, 4, 1.0),
-    Effort(8, 2048, 1 << 16, 4, 1.0),
+    Effort(0, 4096, 16, 1, 0.5, 0.5),
+    Effort(1, 4096, 16, 2, 0.7, 0.5),
+    Effort(2, 4096, 32, 4, 0.8, 0.6),
+    Effort(3, 4096, 32, 4, 0.85, 0.7),
+    Effort(4, 4096, 32, 4, 0.9, 0.7),
+    Effort(5, 4096, 64, 4, 0.94, 0.82),
+    Effort(6, 4096, 64, 4, 0.97, 0.85),
+    Effort(7, 4096, 96, 4, 0.99, 0.95),
+    Effort(8, 4096, 128, 4, 1.0, 1.0),
+    Effort(8, 4096, 1 << 16, 4, 1.0, 1.0),
 )
 STRIP: Final = 32
 _TRIAL_LEVEL: Final = 2
@@ -95,13 +97,15 @@ def choose(
     mapped = map_parts(parts, choose_map(parts, void, is_float=is_float), effort)
     strips = _strips(mapped, setting.rows)
     equal = _equal_share(strips.values)
+    is_classes = equal > _CLASSES and mapped.values.itemsize == 1
+    # Gaps between the values come from a rescaling, which makes repeats too.
+    is_gapped = mapped.plan.palette is not None and equal > _SOMETIMES
+    is_image = mapped.values.itemsize > 1 and not (is_float or is_gapped)
     rated: list[_Rated] = []
-    if equal <= _CLASSES or void is not None or is_pixel:
+    if not is_classes or void is not None or is_pixel:
         rated.append(
             _choose_flac(mapped, strips, setting.predictors, is_pixel=is_pixel)
         )
-    # Gaps between the values come from a rescaling, which makes repeats too.
-    is_gapped = mapped.plan.palette is not None and equal > _SOMETIMES
     if not is_pixel and (equal > _OFTEN or is_gapped or is_float):
         both = [mapped]
         if void is not None:
@@ -111,15 +115,17 @@ def choose(
         others.sort(key=lambda other: other.nbytes)
         best = others[0].nbytes
         # Samples are deflated, quickly; LZMA will do better on the whole tile.
-        if not rated or best < rated[0].nbytes * _NEAR:
+        near = _NEAR * (setting.image_margin if is_image else 1.0)
+        if not rated or best < rated[0].nbytes * near:
             rated += [other for other in others[:2] if other.nbytes < best * _CLOSE]
-        if equal > _CLASSES:
+        if is_classes:
             # Runs are few, so quickly tried, and only whole tiles show what they can.
             rated += [_Rated(0, plan, both[-1]) for plan in _run_plans(both[-1])]
     coded = [code_values(r.mapped, r.plan, effort) for r in rated]
     if len(coded) == 1:
         return coded[0]
-    return min(coded, key=lambda c: _cost(c, setting))
+    margin = setting.image_margin if is_image else setting.margin
+    return min(coded, key=lambda c: _cost(c, setting.level, margin))
 
 
 class _Rated(NamedTuple):
@@ -233,10 +239,10 @@ def _tile_bands(bands: tuple[int, ...], count: int) -> tuple[int, ...]:
     return tuple(band + s if band >= 0 else -1 for s in starts for band in bands)
 
 
-def _cost(coded: Coded, setting: Effort) -> float:
+def _cost(coded: Coded, level: int, margin: float) -> float:
     """Size of a coded tile, more where LZMA makes it slower to decode."""
-    size = _nbytes(coded, setting.level)
-    return size / setting.margin if coded.plan.packed else size
+    size = _nbytes(coded, level)
+    return size / margin if coded.plan.packed else size
 
 
 def _nbytes(coded: Coded, level: int) -> int:

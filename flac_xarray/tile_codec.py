@@ -221,7 +221,8 @@ def decode_tile(
         return out
     kind, parts_form = part_dtype(dtype), parts_shape(out.shape, dtype)
     # Straight into the caller's array where one part is one pixel.
-    if out.flags.c_contiguous and numpy_form.kind in "iuf":
+    in_place = out.flags.c_contiguous or out.shape == parts_form
+    if in_place and numpy_form.kind in "iuf":
         undo_plan(header.plan, side, out.view(kind).reshape(parts_form), get_samples)
         return out
     parts = np.empty(parts_form, kind)

@@ -23,7 +23,7 @@ Ints = NDArray[np.integer[Any]]
 
 _SAMPLE: Final = 8192
 _MAX_PALETTE: Final = 1 << 16
-_DENSE: Final = 0.6
+_DENSE: Final = 0.75
 """Share of the values in their range that makes ranks no shorter than offsets."""
 _SMOOTH_RANGE: Final = 1 << 13
 
@@ -59,13 +59,28 @@ def choose_map(parts: Ints, void: bytes | None, *, is_float: bool) -> Plan:
             scale, extent = (scale, scaled) if scaled < extent // 6 else (None, extent)
         base = replace(base, order=low < 0)
     some = valid.reshape(-1)[:: max(1, valid.size // _SAMPLE)]
-    if len(np.unique(some)) < min(some.size // 2, int(extent * _DENSE)):
+    is_gapped = is_float or extent > _MAX_PALETTE or _is_gapped(valid, some)
+    if is_gapped and len(np.unique(some)) < min(some.size // 2, int(extent * _DENSE)):
         palette = np.unique(valid)
         if len(palette) <= min(_MAX_PALETTE, valid.size // 4, int(extent * _DENSE)):
             return replace(base, palette=_unsigned(len(palette) - 1))
     if scale:
         return replace(base, order=False, scale=scale)
     return base if is_float else _choose_offset(valid, base, low, extent)
+
+
+def _is_gapped(valid: Ints, some: Ints) -> bool:
+    """Whether integers are missing among the usual ones, not in the tails alone.
+
+    They span at most 2^16 numbers.
+    """
+    lowest = valid.min()
+    above = (valid - lowest).view(f"u{valid.itemsize}")  # modulo, so never negative
+    # A table of what occurs is several times as fast as sorting, or as a set.
+    occurs = np.zeros(int(valid.max()) - int(lowest) + 1, bool)
+    occurs[above] = True
+    low, high = (int(v) for v in np.percentile(some, (5, 95), method="nearest"))
+    return bool(occurs[low - int(lowest) : high - int(lowest) + 1].mean() < _DENSE)
 
 
 def _choose_offset(valid: Ints, base: Plan, low: int, extent: int) -> Plan:

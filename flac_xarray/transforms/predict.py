@@ -35,6 +35,8 @@ __all__ = [
 
 Ints = NDArray[np.integer[Any]]
 
+CACHED: Final = 1 << 17
+"""Pixels that are undone together."""
 STRIDE: Final = 64
 """Distance of the base rows of ``lift`` and ``smooth``."""
 PREDICTORS: Final = ("none", "up", "lift", "smooth")
@@ -119,8 +121,22 @@ def undo_residual(residual: Ints, predictor: str, out: Ints) -> None:
             if i == 0:
                 _undo_up(residual[:, stored], out[:, at])
             else:
-                prediction = _between(out, at, predictor)
-                np.add(prediction, residual[:, stored], out=out[:, at])
+                _undo_level(residual[:, stored], out, at, predictor)
+
+
+def _undo_level(residual: Ints, out: Ints, at: slice, predictor: str) -> None:
+    """Undo one level, so many rows at a time that temporaries stay small."""
+    step: int = at.start
+    coarse, target = out[:, :: 2 * step], out[:, at]
+    mean: Callable[[Ints], Ints] = _mean_rows if predictor == "lift" else _smooth_rows
+    count = residual.shape[1]
+    some = max(1, CACHED // (out.shape[0] * out.shape[2]))
+    for start in range(0, count, some):
+        stop = min(start + some, count)
+        rows = coarse[:, start : stop + 1]
+        if rows.shape[1] == stop - start:  # no row below the last
+            rows = np.concatenate([rows, rows[:, -1:]], axis=1)
+        np.add(mean(rows), residual[:, start:stop], out=target[:, start:stop])
 
 
 def row_order(height: int, predictor: str) -> slice | NDArray[np.intp]:
