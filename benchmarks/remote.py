@@ -139,7 +139,7 @@ def zarr(url: str, what: str, tile: int, size: int) -> Callable[[], NDArray[Any]
     chunks = {} if what == "all, dask" else None
 
     def read() -> NDArray[Any]:
-        ds = xr.open_zarr(url, consolidated=False, chunks=chunks)
+        ds = xr.open_zarr(url, consolidated=True, chunks=chunks)
         with dask.config.set(scheduler="threads", num_workers=2):
             return ds.band[rows, cols].values
 
@@ -177,7 +177,7 @@ def write_all(folder: Path, band: NDArray[Any], tile: int) -> None:
         folder / "a.zarr",
         encoding={"band": {"chunks": (tile, tile)}},
         zarr_format=3,
-        consolidated=False,
+        consolidated=True,  # a web server cannot list a folder
     )
 
 

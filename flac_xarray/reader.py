@@ -36,7 +36,7 @@ from flac_xarray.tile_index import DEFAULT_PREFETCH
 
 __all__ = ["FetchTiles", "FlacRaster"]
 
-DEFAULT_CACHE_NBYTES: Final = 128 << 20
+DEFAULT_CACHE_NBYTES: Final = 64 << 20
 """Decoded tiles that an open raster keeps by default."""
 
 

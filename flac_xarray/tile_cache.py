@@ -1,8 +1,8 @@
 """Decoded tiles kept for the next read, bounded in bytes.
 
-Strategy: the least recently used go first. A read that would fill more than half of
-the cache passes it by, so that one look at a whole scene does not push out what
-somebody is panning over.
+Strategy: the least recently used go first. A read that would fill more than an eighth
+of the cache passes it by: one look at a whole scene does not push out what somebody is
+panning over, and is decoded straight into its result.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class TileCache:
 
     def serves(self, nbytes: int) -> bool:
         """Whether a read of that many bytes of pixels goes through the cache."""
-        return 0 < nbytes <= self.max_nbytes // 2
+        return 0 < nbytes < self.max_nbytes // 8
 
     def get(self, key: TileKey) -> NDArray[Any] | None:
         """Give a tile, None when it is not here; counted."""

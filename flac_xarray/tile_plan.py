@@ -50,6 +50,7 @@ class TilePlan:
         self._lock = threading.Lock()
         self._waiting: dict[int, Future[Data]] = {}
         self._unread: dict[int, int] = {}
+        self._finished: set[int] = set()
         self._batches: list[NDArray[np.uint32]] | None = None
         self._starts = np.zeros(0, np.uint32)
 
@@ -84,7 +85,9 @@ class TilePlan:
                 self._starts = np.array([b[0] for b in self._batches], np.uint32)
             batch = int(np.searchsorted(self._starts, number, "right")) - 1
             for following in range(batch, min(batch + AHEAD, len(self._batches))):
-                self._start(raster, following)
+                # One that was read whole is not fetched again for an earlier one.
+                if following not in self._finished:
+                    self._start(raster, following)
             job = self._waiting.pop(number, None)
             if job is not None:
                 self._note_read(batch)
@@ -120,6 +123,9 @@ class TilePlan:
         self._unread[batch] -= 1
         if not self._unread[batch]:
             del self._unread[batch]
+            self._finished.add(batch)
+        if self._batches is not None and len(self._finished) == len(self._batches):
+            self._finished.clear()  # the next computation begins anew
 
 
 def _unpacked(array: RasterArray, steps: bytes) -> TilePlan:

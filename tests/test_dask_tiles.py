@@ -88,6 +88,30 @@ def test_batches_are_fetched_ahead_and_bounded(server, band_data, monkeypatch):
     with dask.config.set(scheduler="threads", num_workers=2):
         np.testing.assert_array_equal(band_data.compute(), PIXELS)
     assert 4 < server.requests["/a.flac"] < N_TILES / 2
+    with FlacRaster.open(f"{server.url}/a.flac") as raster:
+        plan = raster.plan(tuple(slice(0, n) for n in PIXELS.shape))
+    # Twice as many bytes would be batches fetched twice; the header is read again.
+    assert server.bytes["/a.flac"] <= plan.tile_nbytes + (64 << 10)
+
+
+def test_tiles_in_any_order_are_fetched_once(server, band_data, monkeypatch):
+    from flac_xarray import tile_plan
+
+    monkeypatch.setattr(tile_plan, "BATCH_NBYTES", 4096)
+    layer = dict(next(iter(band_data.data.dask.layers.values())))
+    (plan,) = [task() for key, task in layer.items() if not isinstance(key, tuple)]
+    rows = [slice(r, min(r + TILE, 300)) for r in range(0, 300, TILE)]
+    cols = [slice(c, min(c + TILE, 330)) for c in range(0, 330, TILE)]
+    for _ in range(2):
+        server.reset_counts()
+        for col in reversed(cols):
+            for row in rows:
+                for band in (slice(0, 1), slice(1, 2)):
+                    block = (band, row, col)
+                    np.testing.assert_array_equal(plan.read(block), PIXELS[block])
+        with FlacRaster.open(f"{server.url}/a.flac") as raster:
+            whole = raster.plan(tuple(slice(0, n) for n in PIXELS.shape))
+        assert server.bytes["/a.flac"] <= whole.tile_nbytes + (64 << 10)
 
 
 def test_a_failed_fetch_reaches_the_tasks_and_a_retry_works(server, band_data):
