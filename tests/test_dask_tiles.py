@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import pickle
 import threading
 import time
@@ -165,3 +166,18 @@ def test_many_tiles_open_quickly(tmp_path):
     assert ds.band_data.data.npartitions == 102_400
     assert not next(iter(ds.band_data.data.dask.layers.values())).is_materialized()
     assert opened < 10  # no graph of 100,000 tasks is made
+
+
+def test_load_async_reads_the_pixels(server):
+    ds = xr.open_dataset(
+        f"{server.url}/a.flac",
+        engine="flacraster",
+        mask_and_scale=False,
+        chunks=None,
+        cache=False,
+    )
+    if not hasattr(ds, "load_async"):
+        pytest.skip("this xarray has no load_async")
+    loaded = asyncio.run(ds.load_async())
+    np.testing.assert_array_equal(loaded.band_data.values, PIXELS)
+    assert server.requests["/a.flac"] <= 3
