@@ -241,6 +241,15 @@ class Header:
         """Levels of the data arrays, ascending."""
         return tuple(sorted({a.level for a in self.arrays if a.role == "data"}))
 
+    def level_georef(self, info: ArrayInfo) -> Georef:
+        """Georeference of one array: that of level 0, seen through its pixels."""
+        if not info.level:
+            return self.georef
+        base = self.arrays[self.find()]
+        return self.georef.scaled(
+            base.shape[-1] / info.shape[-1], base.shape[-2] / info.shape[-2]
+        )
+
 
 def pack_json(header: Header, tables: Sequence[int]) -> bytes:
     """Give the JSON of a header whose tables lie at these offsets, unpadded."""

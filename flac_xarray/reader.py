@@ -186,10 +186,7 @@ class FlacRaster:
 
     def level_georef(self, level: int) -> Georef:
         """Georeference of an overview level."""
-        base, over = self.array(), self.array(level=level)
-        return self.georef.scaled(
-            base.shape[-1] / over.shape[-1], base.shape[-2] / over.shape[-2]
-        )
+        return self.header.level_georef(self.array(level=level))
 
     def bounds(self) -> Bbox:
         """Bounding box (xmin, ymin, xmax, ymax) in the CRS."""

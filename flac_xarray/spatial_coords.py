@@ -35,12 +35,9 @@ def spatial_coords(header: Header, level: int) -> dict[str, xr.Variable]:
     Rasters located by ground control points have neither x nor y; rotated ones have
     2-d ``xc`` and ``yc``, computed when they are read.
     """
-    base = header.arrays[header.find()]
     info = header.arrays[header.find(level=level)]
     height, width = info.shape[-2:]
-    georef = header.georef
-    if level:
-        georef = georef.scaled(base.shape[-1] / width, base.shape[-2] / height)
+    georef = header.level_georef(info)
     coords = {SPATIAL_REF: xr.Variable((), 0, spatial_ref_attrs(georef))}
     if georef.gcps:
         return coords

@@ -99,12 +99,6 @@ class TileEncoder:
         """Give what a tile's stream says about itself, see `tile_comments`."""
         info = self.header.arrays[position]
         shape = info.grid.tile_shape(index)
-        base = self.header.arrays[self.header.find(role="data")]
-        georef = self.header.georef
-        if info.level:
-            georef = georef.scaled(
-                base.shape[-1] / info.shape[-1], base.shape[-2] / info.shape[-2]
-            )
         rows, cols = info.grid.slices(index)[-2:]
         window = Window(rows.start, cols.start, shape[-2], shape[-1])
         along = slice(None)
@@ -112,7 +106,7 @@ class TileEncoder:
             along = info.grid.slices(index)[info.dims.index("band")]
         values = {nodata_to_json(v) for v in info.nodata[along]}
         return tile_comments(
-            georef,
+            self.header.level_georef(info),
             shape=shape,
             dtype=info.dtype,
             nodata=values.pop() if len(values) == 1 else None,

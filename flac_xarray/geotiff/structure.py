@@ -26,7 +26,6 @@ LOSSLESS: Final = frozenset(
 )
 """Compressions that keep every bit of every dtype they accept."""
 
-WITH_PREDICTOR: Final = frozenset({"deflate", "lzw", "zstd"})
 DEFAULT_BLOCK: Final = 512
 TIFF_BLOCK: Final = 16
 """The sides of a TIFF tile are multiples of this."""
