@@ -45,7 +45,7 @@ def machine() -> str:
 def versions() -> dict[str, str]:
     """List the versions of all libraries under test that are installed."""
     names = ["numpy", *{name for peer in PEERS.values() for name in peer.requires}]
-    names += ["pyflac", "miniaudio", "numcodecs"]
+    names += ["pyflac", "numcodecs"]
     found = {"python": platform.python_version()}
     for name in sorted(set(names)):
         try:

@@ -1,8 +1,8 @@
 """Metadata framing of a FLAC stream (RFC 9639, section 8): bytes to values and back.
 
-Strategy: pure, and only about bytes. What the frames hold is `libflac`'s business, what
-comments and application blocks mean is `tile_codec`'s. Whatever bytes are given,
-`unpack_*` functions yield a value or raise FormatError, nothing else.
+Strategy: pure, and only about bytes. What the frames hold is `flac_frames`'
+business, what comments and application blocks mean is `tile_codec`'s. Whatever bytes
+are given, `unpack_*` functions yield a value or raise FormatError, nothing else.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flac_xarray import flac_stream, libflac
+from flac_xarray import flac_frames, flac_stream
 from flac_xarray.dtypes import numpy_dtype
 from flac_xarray.errors import CorruptTileError, LossyFileWarning
 from flac_xarray.legacy import Stretch, lossy_reason, undo_stretch
@@ -74,7 +74,7 @@ class LegacyDecoder:
         count = height * width
         # flac-raster's encoder leaves the number of samples open.
         info = replace(info, total_samples=info.total_samples or count)
-        samples = libflac.decode_samples(
+        samples = flac_frames.decode_samples(
             info,
             memoryview(data)[offset:],
             count=count,

@@ -2,9 +2,9 @@
 
 Strategy: a few strips of rows stand for the tile. First its values are mapped to near
 integers (a scale, a palette, an offset), then candidate plans are carried out on the
-strips and really encoded, with a fast level; the smallest wins. LZMA is tried only
-where neighbours are equal often, or on floats, for it is slow. What `effort` means is
-one table.
+strips and their frames counted, with a fast level; the smallest wins. LZMA is tried
+only where neighbours are equal often, or on floats, for it is slow. What `effort` means
+is one table.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from flac_xarray import libflac
+from flac_xarray import flac_frames
 from flac_xarray.transforms.mapping import choose_map, find_void
 from flac_xarray.transforms.pipeline import (
     MAX_CHANNELS,
@@ -37,7 +37,7 @@ class Effort:
     """What an effort from 0 to 9 means."""
 
     level: int
-    """libFLAC's compression level."""
+    """Level of `flac_frames.encode_samples`."""
     blocksize: int
     """Samples of a channel per FLAC frame."""
     rows: int
@@ -53,17 +53,17 @@ class Effort:
 EFFORTS: Final = (
     Effort(0, 4096, 16, 1, 0.5, 0.5),
     Effort(1, 4096, 16, 2, 0.7, 0.5),
-    Effort(2, 2048, 32, 4, 0.8, 0.6),
-    Effort(3, 2048, 32, 4, 0.85, 0.7),
-    Effort(4, 2048, 32, 4, 0.9, 0.7),
-    Effort(5, 2048, 64, 4, 0.94, 0.82),
-    Effort(6, 2048, 64, 4, 0.97, 0.85),
-    Effort(7, 2048, 96, 4, 0.99, 0.95),
-    Effort(8, 2048, 128, 4, 1.0, 1.0),
-    Effort(8, 2048, 1 << 16, 4, 1.0, 1.0),
+    Effort(1, 2048, 32, 4, 0.8, 0.6),
+    Effort(1, 2048, 32, 4, 0.85, 0.7),
+    Effort(2, 2048, 32, 4, 0.9, 0.7),
+    Effort(2, 2048, 64, 4, 0.94, 0.82),
+    Effort(2, 2048, 64, 4, 0.97, 0.85),
+    Effort(3, 2048, 96, 4, 0.99, 0.95),
+    Effort(3, 2048, 128, 4, 1.0, 1.0),
+    Effort(3, 2048, 1 << 16, 4, 1.0, 1.0),
 )
 STRIP: Final = 32
-_TRIAL_LEVEL: Final = 2
+_TRIAL_LEVEL: Final = 1
 _TRIAL_EFFORT: Final = 0
 _OFTEN: Final = 0.25
 """Share of pixels equal to the one above or to the left that makes LZMA worth a try."""
@@ -249,7 +249,5 @@ def _nbytes(coded: Coded, level: int) -> int:
     """Size of a coded tile without its comments."""
     if len(coded.samples) == 1:
         return len(coded.side)
-    _, frames = libflac.encode_samples(
-        coded.samples, coded.bits_per_sample, level=level
-    )
-    return len(frames) + len(coded.side)
+    nbytes = flac_frames.count_frames(coded.samples, coded.bits_per_sample, level=level)
+    return nbytes + len(coded.side)

@@ -1,9 +1,9 @@
 """One tile of pixels to one complete FLAC stream, and back (docs/format.md, section 4).
 
-Strategy: `tile_choice` picks a plan, `transforms` carries it out, `libflac` codes the
-samples, `flac_stream` frames it. The stream's comments hold the tile's shape, dtype and
-plan, so a tile cut out of a file decodes alone. Nothing in the bytes is trusted: sizes
-are compared with the caller's shape before anything is allocated.
+Strategy: `tile_choice` picks a plan, `transforms` carries it out, `flac_frames` codes
+the samples, `flac_stream` frames it. The stream's comments hold the tile's shape, dtype
+and plan, so a tile cut out of a file decodes alone. Nothing in the bytes is trusted:
+sizes are compared with the caller's shape before anything is allocated.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from flac_xarray import flac_stream, libflac
+from flac_xarray import flac_frames, flac_stream
 from flac_xarray.dtypes import COMPLEX_INT16, DTYPES, numpy_dtype
 from flac_xarray.errors import CorruptTileError, FormatError, UnsupportedDataError
 from flac_xarray.flac_stream import StreamInfo
@@ -131,7 +131,7 @@ def encode_tile(  # the caller's choices
         )
     setting = EFFORTS[effort]
     is_single = len(coded.samples) == 1
-    info, frames = libflac.encode_samples(
+    info, frames = flac_frames.encode_samples(
         coded.samples,
         coded.bits_per_sample,
         level=setting.level,
@@ -204,11 +204,11 @@ def decode_tile(
 
     def get_samples(count: int, channels: int | None) -> tuple[NDArray[Any], int]:
         info = header.info
-        samples = libflac.decode_samples(
+        samples = flac_frames.decode_samples(
             info, frames, count=count, channels=channels or info.channels
         )
         if verify_md5 and any(info.md5):
-            found = libflac.samples_md5(samples, info.bits_per_sample)
+            found = flac_frames.samples_md5(samples, info.bits_per_sample)
             if found != info.md5:
                 raise CorruptTileError("the tile's samples do not have its MD5")
         return samples, info.bits_per_sample

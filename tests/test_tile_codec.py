@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 
 from flac_xarray.dtypes import DTYPES, numpy_dtype
 from flac_xarray.errors import CorruptTileError, FormatError, UnsupportedDataError
+from flac_xarray.flac_frames import encode_samples
 from flac_xarray.flac_stream import (
     Block,
     StreamInfo,
     pack_comments,
     pack_stream,
 )
-from flac_xarray.libflac import encode_samples
 from flac_xarray.tile_codec import decode_tile, encode_tile, read_tile_header
 
 COMMENTS = {

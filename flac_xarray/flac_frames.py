@@ -1,0 +1,201 @@
+"""FLAC samples: integers to frames and back.
+
+Strategy: `_flac`, a small C extension, encodes and decodes all frames of a tile in one
+call without the GIL. STREAMINFO is compared with what the caller expects before
+anything is allocated, the number of decoded samples afterwards. What the extension does
+not read (two channels of 32 bits as sum and difference) libFLAC does.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flac_xarray import _flac
+from flac_xarray.errors import CorruptTileError
+from flac_xarray.flac_stream import StreamInfo
+
+__all__ = [
+    "MAX_BITS",
+    "MAX_LEVEL",
+    "count_frames",
+    "decode_samples",
+    "encode_samples",
+    "samples_md5",
+]
+
+Samples = NDArray[np.integer[Any]]
+
+SAMPLE_RATE: Final = 44100
+"""Samples of a raster have no rate; this one has a short code in frame headers."""
+MAX_BLOCKSIZE: Final = 65535
+MIN_BLOCKSIZE: Final = 16
+MAX_BITS: Final = 24
+"""Most bits a sample that are written; up to 32 are read."""
+MAX_LEVEL: Final = 3
+_UNSUPPORTED: Final = "unsupported"
+
+
+def encode_samples(
+    samples: Samples, bits_per_sample: int, *, level: int = 2, blocksize: int = 2048
+) -> tuple[StreamInfo, bytes]:
+    """Encode samples to FLAC frames.
+
+    Parameters
+    ----------
+    samples : ndarray of signed integers, shape (n,) or (n, channels)
+        At least one, at most 8 channels, each value within `bits_per_sample`.
+    bits_per_sample
+        4 to 24.
+    level
+        0: fixed predictors; 1: and linear prediction of up to 4 samples; 2: 8 where it
+        saves enough to be decoded more slowly; 3: 12.
+    blocksize
+        Samples of a channel per frame, 16 to 65535.
+
+    Returns
+    -------
+    info : StreamInfo
+        With total samples and MD5.
+    frames : bytes
+        What follows the metadata blocks.
+
+    Raises
+    ------
+    ValueError
+        An argument is out of range, or a sample needs more bits.
+
+    Examples
+    --------
+    >>> info, frames = encode_samples(np.arange(100, dtype=np.int16), 16)
+    >>> info.total_samples, decode_samples(
+    ...     info, frames, count=100, channels=1)[-2:].tolist()
+    (100, [98, 99])
+    """
+    data, channels = _as_words(samples)
+    frames, smallest, largest = _flac.encode(
+        data, data.itemsize, channels, bits_per_sample, blocksize, level
+    )
+    info = StreamInfo(
+        min_blocksize=blocksize,
+        max_blocksize=blocksize,
+        min_framesize=smallest,
+        max_framesize=largest,
+        sample_rate=SAMPLE_RATE,
+        channels=channels,
+        bits_per_sample=bits_per_sample,
+        total_samples=len(samples),
+        md5=samples_md5(data, bits_per_sample),
+    )
+    return info, frames
+
+
+def count_frames(
+    samples: Samples, bits_per_sample: int, *, level: int = 1, blocksize: int = 2048
+) -> int:
+    """Count the bytes that `encode_samples` would give, in less time.
+
+    Examples
+    --------
+    >>> samples = np.arange(100, dtype=np.int16)
+    >>> count_frames(samples, 16) == len(encode_samples(samples, 16, level=1)[1])
+    True
+    """
+    data, channels = _as_words(samples)
+    return _flac.count(data, data.itemsize, channels, bits_per_sample, blocksize, level)
+
+
+def decode_samples(
+    info: StreamInfo,
+    frames: bytes | memoryview,
+    *,
+    count: int,
+    channels: int,
+) -> Samples:
+    """Decode FLAC frames to samples.
+
+    Parameters
+    ----------
+    info
+        STREAMINFO of the stream the frames are from.
+    frames
+        Everything behind the metadata blocks.
+    count, channels
+        What the caller expects; anything else is an error.
+
+    Returns
+    -------
+    ndarray, shape (count,) or (count, channels), dtype int8, int16 or int32
+        The smallest that holds the bits of a sample.
+
+    Raises
+    ------
+    CorruptTileError
+        STREAMINFO promises something else, or the frames do not hold it.
+    """
+    if (info.total_samples, info.channels) != (count, channels):
+        raise CorruptTileError(
+            f"the FLAC stream has {info.total_samples} samples in {info.channels} "
+            f"channels: expected {count} in {channels}"
+        )
+    # No frame is shorter than 10 bytes or longer than 65535 samples: what cannot be in
+    # these bytes is not allocated.
+    if count > len(frames) // 10 * MAX_BLOCKSIZE:
+        raise CorruptTileError(
+            f"{len(frames)} bytes of FLAC frames: too few for {count} samples"
+        )
+    bits = info.bits_per_sample
+    out = np.empty((count, channels), _word_dtype(bits))
+    blocksize = max(info.max_blocksize, 1)
+    found, error = _flac.decode(frames, out, out.itemsize, channels, bits, blocksize)
+    if error == _UNSUPPORTED:
+        found, error = _decode_libflac(info, frames, out), "libFLAC finds an error"
+    if found != count:
+        raise CorruptTileError(
+            f"the FLAC stream is damaged: {found} of {count} samples decode, then "
+            f"there is {error}"
+        )
+    return out.reshape(-1) if channels == 1 else out
+
+
+def samples_md5(samples: Samples, bits_per_sample: int) -> bytes:
+    """Give the MD5 that STREAMINFO holds for these samples (RFC 9639, 8.2).
+
+    Examples
+    --------
+    >>> info, _ = encode_samples(np.arange(-9, 9, dtype=np.int32), 24)
+    >>> info.md5 == samples_md5(np.arange(-9, 9, dtype=np.int32), 24)
+    True
+    """
+    nbytes = -(-bits_per_sample // 8)
+    words = np.ascontiguousarray(samples, _word_dtype(bits_per_sample))
+    if words.itemsize != nbytes:  # 3 bytes have no dtype
+        words = np.ascontiguousarray(words.reshape(-1, 1).view(np.uint8)[:, :nbytes])
+    return hashlib.md5(words.data, usedforsecurity=False).digest()
+
+
+def _word_dtype(bits: int) -> np.dtype[Any]:
+    """Give the smallest dtype that holds a sample."""
+    return np.dtype(f"i{1 if bits <= 8 else 2 if bits <= 16 else 4}")  # noqa: PLR2004
+
+
+def _as_words(samples: Samples) -> tuple[Samples, int]:
+    """Give samples as the extension takes them, and the number of channels."""
+    size = min(samples.itemsize, 4)
+    return np.ascontiguousarray(samples, f"i{size}"), samples.size // len(samples)
+
+
+def _decode_libflac(info: StreamInfo, frames: bytes | memoryview, out: Samples) -> int:
+    from flac_xarray.libflac import decode_libflac
+
+    # The decoder sees STREAMINFO and the frames, never comments and side data.
+    head = b"fLaC\x80\x00\x00\x22" + info.pack()
+    return decode_libflac(b"".join((head, frames)), info, out)
+
+
+if sys.byteorder != "little":  # pragma: no cover
+    raise ImportError("flac_xarray: bits are laid out for little-endian machines")
