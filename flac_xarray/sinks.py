@@ -1,9 +1,10 @@
 """Where a writer's bytes go: whole under the final name, or not at all.
 
-Strategy: bytes are put at claimed offsets of a temporary file beside the target, by
-any number of threads; `commit` fsyncs and renames, `abort` removes. A remote target is
-written to a local temporary file first and uploaded whole on `commit`: object stores
-show an object only when its upload is complete.
+Strategy: bytes are put at claimed offsets of a part file beside the target, by any
+number of threads; `commit` fsyncs and renames, `abort` removes. A remote target is
+written to a local part file first and uploaded whole on `commit`: object stores show an
+object only when its upload is complete. What a killed process leaves, the next writer
+to the same target removes (`part_files`).
 """
 
 from __future__ import annotations
@@ -11,15 +12,14 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import secrets
-import shutil
 import tempfile
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 from flac_xarray.errors import SourceError
+from flac_xarray.part_files import claim_part, sweep_parts
 
 __all__ = ["FileSink", "MemorySink", "Sink", "UploadSink", "open_sink"]
 
@@ -75,47 +75,92 @@ class FileSink:
         The final name.
     overwrite
         Whether an existing file may be replaced.
+    mode
+        Permissions, before the process's umask.
 
     Raises
     ------
     FileExistsError
         The file exists and `overwrite` is false; checked again on `commit`.
+    SourceError
+        The folder does not take files, or the path is one.
     """
 
     def __init__(
-        self, path: str | os.PathLike[str], *, overwrite: bool = False
+        self,
+        path: str | os.PathLike[str],
+        *,
+        overwrite: bool = False,
+        mode: int = 0o666,
     ) -> None:
         self.path = Path(path)
         self.name = str(self.path)
         self.overwrite = overwrite
+        sweep_parts(self.path)
         if not overwrite and os.path.lexists(self.path):
             raise _exists(self.name)
-        self.part = self.path.with_name(
-            f".{self.path.name}.{secrets.token_hex(4)}.part"
-        )
-        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+        if self.path.is_dir():
+            msg = f"cannot write {self.name}: it is a folder"
+            raise SourceError(msg, url=self.name, errno=errno.EISDIR)
         try:
-            self._fd = os.open(self.part, flags, 0o666)
+            self._fd, self.part = claim_part(self.path, mode)
         except OSError as error:
             msg = f"cannot write {self.name}: {error.strerror}"
             raise SourceError(msg, url=self.name, errno=error.errno) from error
 
     def put(self, data: bytes | memoryview, offset: int) -> None:
-        """Write bytes at an offset."""
+        """Write bytes at an offset.
+
+        Raises
+        ------
+        SourceError
+            The disk is full or failing.
+        """
         view = memoryview(data)
-        while view:
-            done = os.pwrite(self._fd, view, offset)
-            view, offset = view[done:], offset + done
+        with self._translated(f" at byte {offset}"):
+            while view:
+                done = os.pwrite(self._fd, view, offset)
+                view, offset = view[done:], offset + done
+
+    @contextlib.contextmanager
+    def _translated(self, where: str = "") -> Iterator[None]:
+        """Say what failed, where, and what is left."""
+        try:
+            yield
+        except FileExistsError:
+            raise
+        except OSError as error:
+            left = (
+                "the file of that name stays as it was"
+                if os.path.lexists(self.path)
+                else "nothing is left under that name"
+            )
+            msg = (
+                f"cannot write {self.name}: {error.strerror or error}{where}; the "
+                f"unfinished {self.part} is removed, {left}"
+            )
+            raise SourceError(msg, url=self.name, errno=error.errno) from error
 
     def commit(self) -> None:
-        """Fsync, rename, fsync the folder."""
-        os.fsync(self._fd)
-        os.close(self._fd)
-        self._fd = -1
-        if self.overwrite:
-            self.part.replace(self.path)
-        else:
-            self._rename_new()
+        """Fsync, rename, fsync the folder.
+
+        Raises
+        ------
+        FileExistsError
+            A file of that name has appeared, and `overwrite` is false.
+        SourceError
+            The disk is full or failing, or the part file is gone.
+        """
+        with self._translated():
+            os.fsync(self._fd)
+            if self.overwrite:
+                self.part.replace(self.path)
+            else:
+                self._rename_new()
+            # Closed last: until then nobody takes the part file for abandoned.
+            fd, self._fd = self._fd, -1
+            with contextlib.suppress(OSError):  # the bytes are safe since fsync
+                os.close(fd)
         with contextlib.suppress(OSError):  # not every file system can fsync a folder
             folder = os.open(self.path.parent, os.O_RDONLY)
             try:
@@ -141,16 +186,21 @@ class FileSink:
             self.part.unlink()
 
     def abort(self) -> None:
-        """Remove the temporary file."""
+        """Remove the part file; where that fails, the error at hand gets a note."""
+        try:
+            self.part.unlink(missing_ok=True)
+        except OSError as error:
+            told = f"{self.part} is left, it cannot be removed: {error.strerror}"
+            if error.__context__ is None:
+                raise SourceError(told, url=self.name, errno=error.errno) from error
+            error.__context__.add_note(told)
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
-        with contextlib.suppress(FileNotFoundError):
-            self.part.unlink()
 
 
 class UploadSink:
-    """A remote file of any fsspec protocol: a local temporary file, uploaded whole."""
+    """A remote file of any fsspec protocol: a local part file, uploaded whole."""
 
     def __init__(
         self, url: str, storage_options: Mapping[str, Any] | None, *, overwrite: bool
@@ -163,8 +213,10 @@ class UploadSink:
         )
         self._overwrite = overwrite
         self._refuse_existing()
-        self._folder = Path(tempfile.mkdtemp(prefix="flac-raster-"))
-        self._file = FileSink(self._folder / "upload.flac")
+        # One name for all uploads: the next one sweeps what killed ones left.
+        local = Path(tempfile.gettempdir(), "flac-raster-upload")
+        self._file = FileSink(local, overwrite=True, mode=0o600)
+        self._file.name = self.name
 
     def _refuse_existing(self) -> None:
         if not self._overwrite and self._fs.exists(self._remote):
@@ -177,16 +229,14 @@ class UploadSink:
     def commit(self) -> None:
         """Upload the file."""
         try:
-            self._file.commit()
             self._refuse_existing()
-            self._fs.put_file(str(self._file.path), self._remote)
+            self._fs.put_file(str(self._file.part), self._remote)
         finally:
-            shutil.rmtree(self._folder, ignore_errors=True)
+            self._file.abort()
 
     def abort(self) -> None:
-        """Remove the temporary file."""
+        """Remove the part file."""
         self._file.abort()
-        shutil.rmtree(self._folder, ignore_errors=True)
 
 
 def open_sink(

@@ -21,7 +21,7 @@ from typing import Any, Final, Self
 from numpy.typing import NDArray
 
 from flac_xarray.container import header_nbytes, pack_header
-from flac_xarray.errors import FormatError, UnsupportedDataError
+from flac_xarray.errors import FormatError, SourceError, UnsupportedDataError
 from flac_xarray.header import Header
 from flac_xarray.sinks import Sink, open_sink
 from flac_xarray.tile_encoder import DEFAULT_EFFORT, TileEncoder
@@ -76,6 +76,7 @@ class FlacRasterWriter:
         self._next = header_nbytes(header)
         self._lock = threading.Lock()
         self._open = True
+        self._failed: BaseException | None = None
 
     @classmethod
     def create(
@@ -131,8 +132,13 @@ class FlacRasterWriter:
             offset = self._next if data else 0
             self._rows[position, number] = (offset, len(data), crc)
             self._next += len(data)
-        if data:
-            self.sink.put(data, offset)
+        try:
+            if data:
+                self.sink.put(data, offset)
+        except BaseException as error:
+            # Who catches this and goes on must not get a file with a hole in it.
+            self._failed = error
+            raise
 
     def write_tiles(
         self,
@@ -224,10 +230,13 @@ class FlacRasterWriter:
         ------
         FormatError
             Tiles are missing and `fill_missing` is false; nothing is left behind.
+        SourceError
+            Bytes could not be written, now or before; nothing is left behind.
         """
         if not self._open:
             return
         try:
+            self._check_failed()
             tables = [self._table(k) for k in range(len(self.header.arrays))]
             self.sink.put(pack_header(self.header, tables, self._next), 0)
             self._open = False
@@ -235,6 +244,11 @@ class FlacRasterWriter:
         except BaseException:
             self.abort()
             raise
+
+    def _check_failed(self) -> None:
+        if self._failed is not None:
+            msg = f"{self.sink.name}: a tile was not written: {self._failed}"
+            raise SourceError(msg, url=self.sink.name) from self._failed
 
     def _table(self, position: int) -> TileTable:
         info = self.header.arrays[position]

@@ -260,8 +260,16 @@ def test_progress_is_shown_in_a_terminal_only(scenes, tmp_path):
     assert run(*words).stderr == ""
 
 
-@pytest.mark.parametrize("direction", ["encode", "decode"])
-def test_ctrl_c_leaves_nothing_behind(tmp_path, direction):
+@pytest.mark.parametrize(
+    ("direction", "signum", "code", "says"),
+    [
+        ("encode", signal.SIGINT, 130, "Interrupted."),
+        ("decode", signal.SIGINT, 130, "Interrupted."),
+        ("encode", signal.SIGTERM, 143, "Ended by SIGTERM."),
+        ("decode", signal.SIGHUP, 129, "Ended by SIGHUP."),
+    ],
+)
+def test_signals_leave_nothing_behind(tmp_path, direction, signum, code, says):
     source, target = tmp_path / "in.tif", tmp_path / "out" / "out.flac"
     target.parent.mkdir()
     profile = {"driver": "GTiff", "dtype": "uint8", "count": 4, "crs": "EPSG:3857"}
@@ -282,9 +290,9 @@ def test_ctrl_c_leaves_nothing_behind(tmp_path, direction):
     deadline = time.monotonic() + 30
     while not names_in(target.parent) and time.monotonic() < deadline:
         time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(signum)
     _, told = process.communicate(timeout=30)
-    assert (process.returncode, told) == (130, "Interrupted.\n")
+    assert (process.returncode, told) == (code, f"{says}\n")
     assert names_in(target.parent) == []
 
 

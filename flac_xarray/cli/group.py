@@ -2,14 +2,18 @@
 
 Strategy: the group, not `main`, translates errors, so that they come out the same when
 it is a plugin of another group. Exit codes: 0 done, 1 failed or found to be wrong,
-2 wrong words on the command line, 130 interrupted.
+2 wrong words on the command line, 130 interrupted, 143 ended by SIGTERM.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import signal
+import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from types import FrameType
 from typing import Any, Final, TextIO, TypeVar
 
 import click
@@ -19,6 +23,8 @@ from flac_xarray.errors import FlacRasterError
 __all__ = ["FlacGroup", "debug_option"]
 
 INTERRUPTED: Final = 130
+SIGNALED: Final = 128
+"""What a shell adds to a signal's number."""
 DEBUG: Final = "flac_xarray.debug"
 """Where a context says that tracebacks are wanted."""
 
@@ -41,6 +47,31 @@ def debug_option(command: F) -> F:
     )(command)
 
 
+class _Terminated(BaseException):
+    """The process was told to end; raised where it is, so that writers clean up."""
+
+
+@contextlib.contextmanager
+def _termination() -> Iterator[None]:
+    """Make SIGTERM and SIGHUP unwind like Ctrl-C, where they would just kill."""
+
+    def stop(signum: int, _frame: FrameType | None) -> None:
+        signal.signal(signum, signal.SIG_IGN)  # a second one must not stop the cleaning
+        raise _Terminated(signum)
+
+    is_main = threading.current_thread() is threading.main_thread()
+    names = ("SIGTERM", "SIGHUP") if is_main else ()
+    signals = [getattr(signal, name) for name in names if hasattr(signal, name)]
+    taken = [s for s in signals if signal.getsignal(s) is signal.SIG_DFL]
+    for signum in taken:
+        signal.signal(signum, stop)
+    try:
+        yield
+    finally:
+        for signum in taken:
+            signal.signal(signum, signal.SIG_DFL)
+
+
 class FlacGroup(click.Group):
     """A group whose commands' errors are one line and an exit code."""
 
@@ -59,9 +90,12 @@ class FlacGroup(click.Group):
             It was interrupted.
         """
         try:
-            with warnings.catch_warnings():
+            with warnings.catch_warnings(), _termination():
                 warnings.showwarning = _show_warning
                 return super().invoke(ctx)
+        except _Terminated as told:
+            click.echo(f"Ended by {signal.Signals(told.args[0]).name}.", err=True)
+            raise click.exceptions.Exit(SIGNALED + told.args[0]) from None
         except KeyboardInterrupt:
             if ctx.meta.get(DEBUG):
                 raise
@@ -71,6 +105,7 @@ class FlacGroup(click.Group):
             text = _told(error)
             if text is None or ctx.meta.get(DEBUG):
                 raise
+            text = "; ".join([text, *getattr(error, "__notes__", ())])
             # GDAL and XML have lines of their own.
             raise click.ClickException(" ".join(text.split())) from error
 
