@@ -16,6 +16,7 @@ from flac_xarray.dtypes import dtype_name
 from flac_xarray.errors import UnsupportedDataError
 from flac_xarray.georef import Affine, Georef
 from flac_xarray.header import ArrayInfo, Header
+from flac_xarray.overview_plan import Overviews
 from flac_xarray.sinks import MemorySink
 from flac_xarray.tile_encoder import DEFAULT_EFFORT
 from flac_xarray.writer import FlacRasterWriter
@@ -62,6 +63,8 @@ def write_array(
     storage_options: Mapping[str, Any] | None = None,
     effort: int = DEFAULT_EFFORT,
     threads: int | None = None,
+    overviews: Overviews = None,
+    resampling: str = "nearest",
     **description: Any,
 ) -> None:
     """Write one NumPy array as a FLAC raster.
@@ -78,6 +81,11 @@ def write_array(
         0 (fastest) to 9 (smallest).
     threads
         Encoding threads, one a core by default.
+    overviews
+        ``"auto"``: halves until one tile covers the raster; or factors: ``(2, 4, 8)``.
+    resampling
+        How they are made: nearest, average, mode, rms, bilinear, cubic, cubic_spline,
+        lanczos, gauss.
     **description
         ``name``, ``dims``, ``tile_size`` (pixels, or one entry per dim), ``nodata``,
         ``crs`` (authority code or WKT2), ``transform`` (a, b, c, d, e, f).
@@ -98,6 +106,8 @@ def write_array(
         storage_options=storage_options,
         effort=effort,
         threads=threads,
+        overviews=overviews,
+        resampling=resampling,
     ) as writer:
         writer.write(pixels)
 
@@ -107,6 +117,8 @@ def encode_array(
     *,
     effort: int = DEFAULT_EFFORT,
     threads: int | None = None,
+    overviews: Overviews = None,
+    resampling: str = "nearest",
     **description: Any,
 ) -> bytes:
     """Give the bytes of the file that `write_array` would write.
@@ -120,7 +132,12 @@ def encode_array(
     pixels = np.asarray(array)
     sink = MemorySink()
     with FlacRasterWriter(
-        sink, array_header(pixels, **description), effort=effort, threads=threads
+        sink,
+        array_header(pixels, **description),
+        effort=effort,
+        threads=threads,
+        overviews=overviews,
+        resampling=resampling,
     ) as writer:
         writer.write(pixels)
     return sink.value

@@ -11,26 +11,28 @@ from __future__ import annotations
 import os
 import threading
 import zlib
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Self
 
+import numpy as np
 from numpy.typing import NDArray
 
 from flac_xarray.container import header_nbytes, pack_header
+from flac_xarray.dtypes import empty_pixel
 from flac_xarray.errors import FormatError, SourceError, UnsupportedDataError
 from flac_xarray.header import Header
+from flac_xarray.overview_plan import OverviewPlan, Overviews, Resampling
+from flac_xarray.pyramid import OverviewTile, Pyramid
 from flac_xarray.sinks import Sink, open_sink
+from flac_xarray.tile_codec import decode_tile
 from flac_xarray.tile_encoder import DEFAULT_EFFORT, TileEncoder
+from flac_xarray.tile_queue import TileQueue
 from flac_xarray.tile_table import TileTable
 
 __all__ = ["FlacRasterWriter"]
-
-IN_FLIGHT: Final = 2
-"""Tiles waiting for each encoding thread."""
 
 
 class FlacRasterWriter:
@@ -61,19 +63,23 @@ class FlacRasterWriter:
         interleave: str = "band",
         threads: int | None = None,
         fill_missing: bool = False,
+        overviews: Overviews = None,
+        resampling: Resampling = "nearest",
     ) -> None:
         if interleave not in ("band", "pixel") or effort not in range(10):
             msg = (
                 f"interleave {interleave!r} (band, pixel) or effort {effort!r} (0 to 9)"
             )
             raise ValueError(msg)
+        plan = OverviewPlan.of(header, overviews, resampling)
         self.sink = sink
-        self.header = header
-        self.encoder = TileEncoder(header, effort, interleave)
+        self.header = plan.header
+        self.encoder = TileEncoder(plan.header, effort, interleave)
         self.threads = threads or os.cpu_count() or 1
         self.fill_missing = fill_missing
         self._rows: dict[tuple[int, int], tuple[int, int, int]] = {}
-        self._next = header_nbytes(header)
+        self._pyramid = Pyramid(plan)
+        self._next = header_nbytes(plan.header)
         self._lock = threading.Lock()
         self._open = True
         self._failed: BaseException | None = None
@@ -101,12 +107,17 @@ class FlacRasterWriter:
         storage_options
             Options of the fsspec file system.
         **options
-            ``effort``, ``interleave``, ``threads``, ``fill_missing``.
+            ``effort``, ``interleave``, ``threads``, ``fill_missing``; ``overviews``
+            (``"auto"`` until one tile covers the raster, or factors such as
+            ``(2, 4, 8)``) and ``resampling`` (a method, or one by array name): levels
+            that are made of what is written and that `header` then has in addition.
 
         Raises
         ------
         FileExistsError
             There is one and `overwrite` is false.
+        ValueError
+            An option has no such value.
         """
         sink = open_sink(target, storage_options, overwrite=overwrite)
         try:
@@ -118,11 +129,22 @@ class FlacRasterWriter:
     def write_encoded(self, position: int, index: Sequence[int], data: bytes) -> None:
         """Append one encoded tile (nothing for an empty one); safe from any thread.
 
+        Where the writer makes overviews, the tile is decoded for them.
+
         Raises
         ------
         ValueError
             The tile was written before.
         """
+        self._append(position, index, data)
+        if self._pyramid.feeds(position):
+            todo = self._pyramid.add(
+                position, index, self._decoded(position, index, data)
+            )
+            while todo:
+                todo += self._write_overview(todo.pop())
+
+    def _append(self, position: int, index: Sequence[int], data: bytes) -> None:
         number = self.header.arrays[position].grid.number(index)
         crc = zlib.crc32(data) if data else 0
         with self._lock:
@@ -140,6 +162,23 @@ class FlacRasterWriter:
             self._failed = error
             raise
 
+    def _decoded(
+        self, position: int, index: Sequence[int], data: bytes
+    ) -> NDArray[Any]:
+        info = self.header.arrays[position]
+        shape = info.grid.tile_shape(index)
+        if data:
+            return decode_tile(data, shape=shape, dtype=info.dtype)
+        pixel = empty_pixel(info.nodata_pixel(index), info.dtype)
+        return np.broadcast_to(pixel, shape)
+
+    def _write_overview(self, tile: OverviewTile) -> list[OverviewTile]:
+        """Make and write an overview tile; give those that can be made now."""
+        pixels = tile.make()
+        data = self.encoder.encode(tile.position, tile.index, pixels)
+        self._append(tile.position, tile.index, data)
+        return self._pyramid.add(tile.position, tile.index, pixels)
+
     def write_tiles(
         self,
         tiles: Iterable[tuple[int, tuple[int, ...], Callable[[], NDArray[Any]]]],
@@ -147,6 +186,8 @@ class FlacRasterWriter:
         progress: Callable[[int], object] | None = None,
     ) -> None:
         """Encode tiles in threads and append them in the order given.
+
+        Overview tiles follow as soon as the tiles that they are made of are there.
 
         Parameters
         ----------
@@ -157,23 +198,18 @@ class FlacRasterWriter:
             Called with the number of pixel bytes of each tile done.
         """
         with ThreadPoolExecutor(self.threads, "flac-raster-encode") as pool:
-            queue: deque[tuple[int, tuple[int, ...], int, Future[bytes]]] = deque()
-
-            def settle() -> None:
-                position, index, nbytes, job = queue.popleft()
-                self.write_encoded(position, index, job.result())
-                if progress is not None:
-                    progress(nbytes)
-
+            queue = TileQueue(
+                pool,
+                self.threads,
+                self.encoder,
+                self._pyramid,
+                self._append,
+                progress,
+            )
             try:
                 for position, index, pixels in tiles:
-                    tile = pixels()
-                    job = pool.submit(self.encoder.encode, position, index, tile)
-                    queue.append((position, index, tile.nbytes, job))
-                    if len(queue) > self.threads * IN_FLIGHT:
-                        settle()
-                while queue:
-                    settle()
+                    queue.put(position, index, pixels())
+                queue.drain()
             except BaseException:
                 pool.shutdown(wait=True, cancel_futures=True)
                 raise
@@ -236,6 +272,9 @@ class FlacRasterWriter:
         if not self._open:
             return
         try:
+            if self.fill_missing:
+                for tile in self._pyramid.finish():
+                    self._write_overview(tile)
             self._check_failed()
             tables = [self._table(k) for k in range(len(self.header.arrays))]
             self.sink.put(pack_header(self.header, tables, self._next), 0)
