@@ -37,8 +37,9 @@ def _cubic(x: NDArray[Any]) -> NDArray[Any]:
 
 def _cubic_spline(x: NDArray[Any]) -> NDArray[Any]:
     def cube(v: NDArray[Any]) -> NDArray[Any]:
-        positive: NDArray[Any] = np.maximum(v, 0.0)
-        return positive * positive * positive
+        positive = np.maximum(v, 0.0)
+        cubed: NDArray[Any] = positive * positive * positive
+        return cubed
 
     total = -4 * cube(x - 1) + 6 * cube(x) + -4 * cube(x + 1) + cube(x + 2)
     weights: NDArray[Any] = np.where(np.abs(x) < 2, total * (1 / 6), 0.0)  # noqa: PLR2004
