@@ -277,12 +277,15 @@ class FlacRasterWriter:
                     self._write_overview(tile)
             self._check_failed()
             tables = [self._table(k) for k in range(len(self.header.arrays))]
-            self.sink.put(pack_header(self.header, tables, self._next), 0)
+            self.sink.put(self._pack_head(tables), 0)
             self._open = False
             self.sink.commit()
         except BaseException:
             self.abort()
             raise
+
+    def _pack_head(self, tables: Sequence[TileTable]) -> bytes:
+        return pack_header(self.header, tables, self._next)
 
     def _check_failed(self) -> None:
         if self._failed is not None:

@@ -513,7 +513,7 @@ def folder(tmp_path_factory):
             dst.write(pixels)
     script = Path(__file__).with_name("flac_raster_files.py")
     subprocess.run(
-        [sys.executable, "-W", "ignore", str(script), str(folder)],
+        [sys.executable, "-W", "ignore", str(script), "make", str(folder)],
         check=True,
         capture_output=True,
         timeout=300,

@@ -70,6 +70,11 @@ class _Job:
     show_default=True,
     help="One band a tile, or up to 8 bands of a tile as the channels of its stream.",
 )
+@click.option(
+    "--profile",
+    type=click.Choice(["flac-raster", "raw"]),
+    help="Write an old form: what flac-raster 0.1.2 opens, or one FLAC stream.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace an existing target.")
 @click.option(
     "--threads", type=click.IntRange(min=1), help="Threads that encode or decode."
@@ -85,25 +90,30 @@ def convert(
     effort: int,
     interleave: str,
     spatial: bool,
+    profile: str | None,
     **common: Any,
 ) -> None:
     """Convert a raster to a FLAC raster, or a FLAC raster back.
 
     What SRC is decides the direction: a FLAC raster becomes a GeoTIFF, every other
-    raster that rasterio reads a FLAC raster. DST appears whole or not at all.
+    raster that rasterio reads a FLAC raster. With --profile either becomes a file of an
+    old form. DST appears whole or not at all.
     """
     del spatial  # every file has a spatial index
     job = _Job(source, target, **common)
     started = time.perf_counter()
     with _flac_raster(job) as raster:
-        if raster is None:
-            options = {"tile_size": tile_size, "effort": effort}
+        options = {"tile_size": tile_size, "effort": effort}
+        if profile is not None:
+            pixels = _encode_legacy(job, raster, options | {"profile": profile})
+        elif raster is None:
             pixels = _encode(job, options | INTERLEAVES[interleave])
         else:
             pixels = _decode(job, raster)
     if not job.quiet:
         seconds = time.perf_counter() - started
-        _report(job, pixels, seconds, is_encoded=raster is None)
+        is_encoded = raster is None or profile is not None
+        _report(job, pixels, seconds, is_encoded=is_encoded)
 
 
 @contextlib.contextmanager
@@ -149,12 +159,9 @@ def _encode(job: _Job, options: dict[str, Any]) -> int:
         translated_errors,
     )
 
-    if _driver(job.target) is not None:
-        msg = (
-            f"{shown(job.source)} is no FLAC raster, so the output will be one: "
-            f"give {shown(job.target)} the extension .flac"
-        )
-        raise click.BadParameter(msg, param_hint="'-o'")
+    _check_flac_name(
+        job, f"{shown(job.source)} is no FLAC raster, so the output is one"
+    )
     with open_dataset(job.source) as dataset:
         with translated_errors(job.source, "read"):
             total = _pixel_nbytes(header_from_dataset(dataset).arrays)
@@ -169,6 +176,35 @@ def _encode(job: _Job, options: dict[str, Any]) -> int:
                 **options,
             )
     return total
+
+
+def _encode_legacy(
+    job: _Job, raster: FlacRaster | None, options: dict[str, Any]
+) -> int:
+    """Write a file of an old form; give the bytes of its pixels."""
+    from flac_xarray.geotiff import convert_to_legacy, open_dataset
+
+    _check_flac_name(job, f"the output is a {options['profile']} file")
+    with contextlib.ExitStack() as stack:
+        source = raster or stack.enter_context(open_dataset(job.source))
+        bar = progress_bar("Encoding", None, quiet=job.quiet)
+        header = convert_to_legacy(
+            source,
+            job.target,
+            overwrite=job.overwrite,
+            threads=job.threads,
+            storage_options=job.storage_options,
+            progress=stack.enter_context(bar),
+            **options,
+        )
+    return _pixel_nbytes(header.arrays)
+
+
+def _check_flac_name(job: _Job, why: str) -> None:
+    """Refuse a target that has the extension of another format."""
+    if _driver(job.target) is not None:
+        msg = f"{why}: give {shown(job.target)} the extension .flac"
+        raise click.BadParameter(msg, param_hint="'-o'")
 
 
 def _decode(job: _Job, raster: FlacRaster) -> int:

@@ -10,10 +10,12 @@ from flac_xarray.geotiff.describe import header_from_dataset
 from flac_xarray.geotiff.gdal import open_dataset, translated_errors
 from flac_xarray.geotiff.to_flac import convert_to_flac
 from flac_xarray.geotiff.to_geotiff import convert_to_geotiff
+from flac_xarray.geotiff.to_legacy import convert_to_legacy
 
 __all__ = [
     "convert_to_flac",
     "convert_to_geotiff",
+    "convert_to_legacy",
     "header_from_dataset",
     "open_dataset",
     "translated_errors",

@@ -28,7 +28,7 @@ from flac_xarray.header import ArrayInfo, Header
 from flac_xarray.tile_encoder import DEFAULT_EFFORT
 from flac_xarray.writer import FlacRasterWriter
 
-__all__ = ["convert_to_flac"]
+__all__ = ["convert_to_flac", "read_block"]
 
 BLOCK_NBYTES: Final = 24 << 20
 """Pixels read at a time, in bytes."""
@@ -110,7 +110,7 @@ def _tiles(dataset: Any, header: Header, name: str) -> Iterator[Tile]:
         limit = BLOCK_NBYTES // itemsize(info.dtype)
         for block in info.grid.blocks(limit):
             with translated_errors(name, "read"):
-                pixels = _read(dataset, info, block)
+                pixels = read_block(dataset, info, block)
             for cut in info.grid.cuts(block):
                 tile = pixels[cut.into]
                 yield position, cut.index, partial(_same, tile)
@@ -120,7 +120,7 @@ def _same(tile: NDArray[Any]) -> NDArray[Any]:
     return tile
 
 
-def _read(
+def read_block(
     dataset: Any, info: ArrayInfo, block: tuple[slice, ...]
 ) -> NDArray[np.generic]:
     """Read a block of an array: (band, row, col), or (row, col) of the mask."""

@@ -80,7 +80,8 @@ def unpack_index(text: bytes) -> TileList | None:
     pairs = [read(entry) for entry in entries]
     windows = tuple(window for window, _ in pairs)
     georef = Georef(unpack_crs(obj.get("crs")), unpack_affine(obj.get("transform")))
-    if georef.transform is None:
+    # An identity that is told means none; only silence leaves it to the boxes.
+    if georef.transform is None and not obj.get("transform"):
         georef = Georef(georef.crs, _from_bbox(entries[0], windows[0]))
     return TileList(
         windows,
