@@ -37,7 +37,8 @@ MAX_BLOCK_NBYTES: Final = (1 << 24) - 1
 _LAST: Final = 0x80
 _FORBIDDEN: Final = 127
 _STREAMINFO_NBYTES: Final = 34
-_VENDOR: Final = "flac_xarray"
+_VENDOR: Final = ""
+"""Every tile would repeat it."""
 _PRINTABLE: Final = range(0x20, 0x7F)
 
 

@@ -259,7 +259,7 @@ def tile_comments(
         "GEOSPATIAL_NODATA": str(nodata),
         # The transform is exact; the bounds follow from it and are there to be read.
         "GEOSPATIAL_TRANSFORM": _numbers(map(repr, at.affine)),
-        "GEOSPATIAL_BOUNDS": _numbers(f"{v:.12g}" for v in bounds),
+        "GEOSPATIAL_BOUNDS": _numbers(f"{v:.10g}" for v in bounds),
     }
     if georef.crs is None:
         del out["GEOSPATIAL_CRS"]

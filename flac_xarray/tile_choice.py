@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flac_xarray import flac_frames
+from flac_xarray.transforms.classes import class_bits
 from flac_xarray.transforms.mapping import choose_map, find_void
 from flac_xarray.transforms.pipeline import (
     MAX_CHANNELS,
@@ -119,8 +120,11 @@ def choose(
         if not rated or best < rated[0].nbytes * near:
             rated += [other for other in others[:2] if other.nbytes < best * _CLOSE]
         if is_classes:
-            # Runs are few, so quickly tried, and only whole tiles show what they can.
-            rated += [_Rated(0, plan, both[-1]) for plan in _run_plans(both[-1])]
+            # What the neighbours tell is learned on the way: strips show too little.
+            for m in both:
+                plan = replace(m.plan, classes=class_bits(m.values))
+                if all(r.plan != plan for r in rated):
+                    rated.append(_Rated(0, plan, m))
     coded = [code_values(r.mapped, r.plan, effort) for r in rated]
     if len(coded) == 1:
         return coded[0]
@@ -197,16 +201,11 @@ def _rate_lzma(mapped: Mapped, strips: Mapped) -> list[_Rated]:
         replace(base, predictor="up", sparse=True),
         replace(base, sparse=True),
     ]
-    if _equal_share(strips.values) <= _CLASSES:
-        plans += _run_plans(mapped)
+    if bits := class_bits(mapped.values):
+        plans.append(replace(mapped.plan, classes=bits))
+    elif _equal_share(strips.values) <= _CLASSES:
+        plans.append(replace(mapped.plan, runs="apart", packed=True))
     return [_Rated(_trial(strips, plan), plan, mapped) for plan in plans]
-
-
-def _run_plans(mapped: Mapped) -> list[Plan]:
-    plans = [replace(mapped.plan, runs="apart", packed=True)]
-    if mapped.values.itemsize == 1:  # pairs are of bytes
-        plans.append(replace(mapped.plan, runs="pairs"))
-    return plans
 
 
 def _strips(mapped: Mapped, rows: int) -> Mapped:
@@ -240,9 +239,10 @@ def _tile_bands(bands: tuple[int, ...], count: int) -> tuple[int, ...]:
 
 
 def _cost(coded: Coded, level: int, margin: float) -> float:
-    """Size of a coded tile, more where LZMA makes it slower to decode."""
+    """Size of a coded tile, more where it is slow to decode."""
     size = _nbytes(coded, level)
-    return size / margin if coded.plan.packed else size
+    is_slow = coded.plan.packed or (coded.plan.classes and coded.is_dense)
+    return size / margin if is_slow else size
 
 
 def _nbytes(coded: Coded, level: int) -> int:

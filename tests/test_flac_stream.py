@@ -45,7 +45,7 @@ def test_comments_are_laid_out_as_vorbis_does():
     block = pack_comments({"A": "é"})
     assert block.kind == 4
     assert block.payload == (
-        b"\x0b\x00\x00\x00flac_xarray\x01\x00\x00\x00\x04\x00\x00\x00A=\xc3\xa9"
+        b"\x00\x00\x00\x00\x01\x00\x00\x00\x04\x00\x00\x00A=\xc3\xa9"
     )
 
 

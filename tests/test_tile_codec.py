@@ -82,8 +82,8 @@ def scenes():
     return {
         "terrain": Scene(ground.astype(np.int16)[None], "smooth", 2.5),
         "voids": Scene(void, "void", 2.5, np.int16(-9999).tobytes()),
-        "classes": Scene(classes, "runs", 20),
-        "mask": Scene(ground[None] > 1500, "runs", 20),
+        "classes": Scene(classes, "classes", 20),
+        "mask": Scene(ground[None] > 1500, "classes", 20),
         "centimetres": Scene(
             (ground.round(2)).astype(np.float32)[None], "scale:i4,/100.0", 2.0
         ),
@@ -94,7 +94,7 @@ def scenes():
             "bands:",
             1.5,
         ),
-        "sparse": Scene(sparse, "runs:pairs", 100),
+        "sparse": Scene(sparse, "classes", 100),
         "narrow": Scene(ground.astype(np.int64)[None] + (1 << 40), "offset:u2", 9),
         "constant": Scene(np.full((1, 200, 180), 7.5, np.float32), "fill", 100),
     }
@@ -336,7 +336,7 @@ def test_another_tile_than_expected():
         {"GEOSPATIAL_TRANSFORMS": "void:00"},
         {"GEOSPATIAL_TRANSFORMS": "palette:u1"},
         {"GEOSPATIAL_TRANSFORMS": "bands:-,0"},
-        {"GEOSPATIAL_TRANSFORMS": "runs:pairs"},
+        {"GEOSPATIAL_TRANSFORMS": "classes"},
         {"GEOSPATIAL_TRANSFORMS": "packed"},
         {"GEOSPATIAL_TRANSFORMS": "sparse pixel"},
     ],

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from flac_xarray.errors import CorruptTileError
 from flac_xarray.transforms.bands import band_order, is_void_alike, plane_groups
+from flac_xarray.transforms.classes import pack_classes, take_classes
 from flac_xarray.transforms.masks import (
     pack_gaps,
     pack_mask,
@@ -74,6 +75,8 @@ class Coded:
     """Bits that hold each of them."""
     side: bytes
     """Side data."""
+    is_dense: bool = False
+    """Side data takes more than a bit a pixel."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,14 +146,17 @@ def code_values(mapped: Mapped, plan: Plan, effort: int) -> Coded:
         residual[planes] = left.view(residual.dtype)
     flat = _keep(residual, plan, mapped.valid, effort, side)
     bits, digits = _words(flat)
-    is_whole = not (mapped.valid is not None or plan.runs or plan.sparse or plan.packed)
+    is_whole = mapped.valid is None and not (
+        plan.runs or plan.sparse or plan.classes or plan.packed
+    )
     is_pixel = plan.pixel and is_whole and digits == 1 and len(values) <= MAX_CHANNELS
     plan = replace(plan, pixel=is_pixel)
     if is_pixel:
         samples = flat.reshape(len(values), -1).T
     else:
         samples = flat if digits == 1 else split_words(flat, bits, digits)
-    return Coded(plan, samples, bits, b"".join(side))
+    packed = b"".join(side)
+    return Coded(plan, samples, bits, packed, is_dense=8 * len(packed) > values.size)
 
 
 def apply_plan(parts: Ints, plan: Plan, effort: int = 5) -> Coded:
@@ -243,6 +249,9 @@ def _keep(
         kept = residual != 0
         side.append(pack_gaps(kept, effort=effort))
         flat = residual[kept]
+    elif plan.classes:
+        side.append(pack_classes(residual, plan.classes))
+        flat = residual.reshape(-1)[:0]
     elif valid is not None and not plan.across:
         flat = residual[valid[:, row_order(valid.shape[1], plan.predictor)]]
     else:
@@ -271,6 +280,9 @@ def _residual(  # the state of one decode
         if runs.values is not None:
             get_samples(1, 1)
             return np.repeat(runs.values.astype(signed), lengths).reshape(shape)
+    elif plan.classes:
+        get_samples(1, 1)
+        return take_classes(reader, shape, plan.classes, signed)
     elif plan.sparse:
         at = take_gaps(reader, size)
         count = len(at)

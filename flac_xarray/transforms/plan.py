@@ -58,6 +58,8 @@ class Plan:
     residuals, or in ``pairs`` with them."""
     sparse: bool = False
     """Only residuals other than 0 are stored; where they are is side data."""
+    classes: int | None = None
+    """Values of that many bits are coded by their neighbours, as side data."""
     pixel: bool = False
     """Planes are channels, not one after another in one channel."""
     packed: bool = False
@@ -162,6 +164,12 @@ def _unpack_runs(text: str) -> str:
     return text
 
 
+def _unpack_bits(text: str) -> int:
+    if text not in map(str, range(1, 9)):
+        raise ValueError("expected 1 to 8")
+    return int(text)
+
+
 def _unpack_flag(text: str) -> bool:
     if text not in ("order", "across", "sparse", "pixel", "packed"):
         raise ValueError("takes no parameter")
@@ -185,6 +193,7 @@ _PACK: Final[dict[str, Callable[[Any], str]]] = {
     "void": bytes.hex,
     "scale": _pack_scale,
     "bands": _pack_bands,
+    "classes": str,
 }
 _UNPACK: Final[dict[str, Callable[[str], Any]]] = {
     "fill": bytes.fromhex,
@@ -198,6 +207,7 @@ _UNPACK: Final[dict[str, Callable[[str], Any]]] = {
     "across": _unpack_flag,
     "runs": _unpack_runs,
     "sparse": _unpack_flag,
+    "classes": _unpack_bits,
     "pixel": _unpack_flag,
     "packed": _unpack_flag,
 }

@@ -14,7 +14,7 @@ from typing import Final
 
 from flac_xarray.errors import CorruptTileError
 
-__all__ = ["SideReader", "pack_piece"]
+__all__ = ["SideReader", "pack_piece", "store_piece"]
 
 # method, LZMA properties, reserved, nbytes, packed nbytes
 _PIECE: Final = struct.Struct("<BBHII")
@@ -72,8 +72,13 @@ def pack_piece(data: bytes, *, effort: int = 5, pixel_nbytes: int = 1) -> bytes:
         packed = lzma.compress(data, format=lzma.FORMAT_RAW, filters=filters)
         method = LZMA
     if len(packed) >= len(data):
-        packed, method, properties = data, STORED, 0
+        return store_piece(data)
     return _PIECE.pack(method, properties, 0, len(data), len(packed)) + packed
+
+
+def store_piece(data: bytes) -> bytes:
+    """Put a header in front of bytes that cannot be compressed."""
+    return _PIECE.pack(STORED, 0, 0, len(data), len(data)) + data
 
 
 def _deflate(data: bytes, level: int) -> bytes:

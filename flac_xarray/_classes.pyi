@@ -1,0 +1,6 @@
+from typing import Any
+
+from numpy.typing import NDArray
+
+def encode(values: NDArray[Any], bits: int, /) -> bytes: ...
+def decode(data: bytes, values: NDArray[Any], bits: int, /) -> None: ...
