@@ -31,7 +31,7 @@ class FlacRasterAccessor:
             Path or URL.
         **options
             ``encoding``, ``tile_size``, ``effort``, ``overwrite``,
-            ``storage_options``, ``threads``.
+            ``storage_options``, ``threads``, ``overviews``, ``resampling``.
 
         Raises
         ------

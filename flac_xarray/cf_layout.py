@@ -20,8 +20,7 @@ from xarray.core import indexing
 from flac_xarray.coords import Coord
 from flac_xarray.dtypes import numpy_dtype
 from flac_xarray.lazy_array import RasterArray, RasterRef
-from flac_xarray.raster_layout import kept_coords
-from flac_xarray.spatial_coords import spatial_coords
+from flac_xarray.level_coords import level_coords
 
 if TYPE_CHECKING:
     from flac_xarray.header import ArrayInfo, Header
@@ -55,8 +54,6 @@ def cf_dataset(
     store = _Store(ref, header, level)
     ds = StoreBackendEntrypoint().open_dataset(store, **decoders)
     coords = set(header.extra.get("coordinates", ()))
-    if level:
-        coords |= set(spatial_coords(header, level))
     return ds.set_coords([name for name in ds.variables if name in coords])
 
 
@@ -76,10 +73,7 @@ class _Store(AbstractDataStore):
             if info.level == self.level and info.role == "data"
         }
         plane = dict(zip(("y", "x"), self.header.extra["plane"], strict=True))
-        if self.level:
-            for name, variable in spatial_coords(self.header, self.level).items():
-                variables[plane.get(name, name)] = variable
-        for name, coord in kept_coords(self.header, self.level).items():
+        for name, coord in level_coords(self.header, self.level).items():
             variables[name] = _header_variable(coord)
         return {name: _renamed(v, plane) for name, v in variables.items()}
 

@@ -15,16 +15,18 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from flac_xarray.dataset_overviews import with_overviews
 from flac_xarray.dataset_plan import DatasetPlan, plan_dataset
 from flac_xarray.dtypes import numpy_dtype
 from flac_xarray.grid import TileGrid
+from flac_xarray.overview_plan import Overviews, Resampling
 from flac_xarray.tile_encoder import DEFAULT_EFFORT
 from flac_xarray.writer import FlacRasterWriter
 
 __all__ = ["write"]
 
 
-def write(
+def write(  # noqa: PLR0913
     data: xr.Dataset | xr.DataArray,
     target: str | os.PathLike[str],
     *,
@@ -34,6 +36,8 @@ def write(
     overwrite: bool = False,
     storage_options: Mapping[str, Any] | None = None,
     threads: int | None = None,
+    overviews: Overviews = None,
+    resampling: Resampling = "nearest",
 ) -> None:
     """Write a Dataset or DataArray as a FLAC raster.
 
@@ -59,13 +63,19 @@ def write(
         Options of the fsspec file system.
     threads
         Threads that compute and encode, one a core by default.
+    overviews
+        ``"auto"``: halves until one tile covers the raster; or factors: ``(2, 4, 8)``.
+    resampling
+        How they are made: nearest, average, mode, rms, bilinear, cubic, cubic_spline,
+        lanczos or gauss, for all variables or by name.
 
     Raises
     ------
     UnsupportedDataError
         Something cannot be stored, named in the message; nothing was written.
     ValueError
-        `encoding` names a variable or a key that there is not.
+        `encoding` names a variable or a key that there is not, or there are no such
+        overviews.
     FileExistsError
         The target exists and `overwrite` is false.
 
@@ -79,6 +89,7 @@ def write(
     dtype('float32')
     """
     plan = plan_dataset(data, encoding=encoding, tile_size=tile_size)
+    plan = with_overviews(plan, overviews, resampling)
     with FlacRasterWriter.create(
         target,
         plan.header,

@@ -40,6 +40,15 @@ EXTENSIONS: Final = (".flac", ".flacr")
 
 Decode = bool | Mapping[str, bool]
 
+DECODERS: Final[dict[str, Any]] = {
+    "decode_times": True,
+    "decode_timedelta": None,
+    "decode_coords": True,
+    "use_cftime": None,
+    "concat_characters": True,
+}
+"""What xarray's decoders do by default."""
+
 _DATA: Final[Any] = xr.Variable.data
 
 
@@ -58,6 +67,7 @@ class FlacRasterBackend(BackendEntrypoint):
 
     description = "Open lossless FLAC rasters (.flac), lazily, one dask chunk per tile"
     url = "https://pypi.org/project/flac-xarray/"
+    supports_groups = True
     open_dataset_parameters = (
         "filename_or_obj",
         "drop_variables",
@@ -117,38 +127,75 @@ class FlacRasterBackend(BackendEntrypoint):
         ValueError
             There is no such overview.
         """
-        import rioxarray  # noqa: F401  (registers ``.rio`` on the dataset)
+        ref = _opened(filename_or_obj, storage_options)
+        decoders = {
+            "mask_and_scale": mask_and_scale,
+            "decode_times": decode_times,
+            "decode_timedelta": decode_timedelta,
+            "decode_coords": decode_coords,
+            "use_cftime": use_cftime,
+            "concat_characters": concat_characters,
+        }
+        level = _level(ref.raster().header, overview_level)
+        return _dataset(
+            ref,
+            level,
+            decoders,
+            band_as_variable=band_as_variable,
+            drop_variables=drop_variables,
+        )
 
-        from flac_xarray.cf_layout import cf_dataset, is_cf
-        from flac_xarray.lazy_array import RasterRef
-        from flac_xarray.raster_layout import raster_dataset
+    def open_groups_as_dict(  # type: ignore[override]
+        self,
+        filename_or_obj: str | os.PathLike[str] | bytes | BinaryIO,
+        *,
+        drop_variables: str | Iterable[str] | None = None,
+        mask_and_scale: Decode = True,
+        band_as_variable: bool = False,
+        storage_options: Mapping[str, Any] | None = None,
+        **decoders: Any,
+    ) -> dict[str, xr.Dataset]:
+        """Open all levels: ``/full`` and, by their numbers, ``/overview_0``, ....
 
-        ref = RasterRef.open(_target(filename_or_obj), storage_options)
-        header = ref.raster().header
-        level = _level(header, overview_level)
-        if is_cf(header):
-            decoders = {
-                "mask_and_scale": mask_and_scale,
-                "decode_times": decode_times,
-                "decode_timedelta": decode_timedelta,
-                "decode_coords": decode_coords,
-                "use_cftime": use_cftime,
-                "concat_characters": concat_characters,
-            }
-            ds = cf_dataset(ref, header, level, decoders)
-        else:
-            ds = raster_dataset(
+        The root is empty: levels differ in size, so none can be the parent of another.
+
+        Parameters
+        ----------
+        filename_or_obj, drop_variables, mask_and_scale, band_as_variable
+            See `open_dataset`.
+        storage_options
+            See `open_dataset`.
+        **decoders
+            ``decode_times`` and so on, as for `open_dataset`.
+        """
+        unknown = set(decoders) - set(self.open_dataset_parameters)
+        if unknown or "overview_level" in decoders:
+            msg = f"unknown options of open_datatree: {sorted(decoders)}"
+            raise TypeError(msg)
+        ref = _opened(filename_or_obj, storage_options)
+        groups = {"/": xr.Dataset()}
+        for level in ref.raster().header.levels:
+            name = f"/overview_{level - 1}" if level else "/full"
+            groups[name] = _dataset(
                 ref,
-                header,
                 level,
-                mask_and_scale=mask_and_scale,
+                {**DECODERS, **decoders, "mask_and_scale": mask_and_scale},
                 band_as_variable=band_as_variable,
+                drop_variables=drop_variables,
             )
-        if drop_variables is not None:
-            ds = ds.drop_vars(drop_variables, errors="ignore")
-        ds = _chunked_on_plain_open(ds, ref)
-        ds.set_close(ref.close)
-        return ds
+        return groups
+
+    def open_datatree(  # type: ignore[override]
+        self,
+        filename_or_obj: str | os.PathLike[str] | bytes | BinaryIO,
+        **options: Any,
+    ) -> Any:
+        """Open all levels as a tree, see `open_groups_as_dict`."""
+        groups = self.open_groups_as_dict(filename_or_obj, **options)
+        tree = xr.DataTree.from_dict(groups)
+        for path, ds in groups.items():
+            tree[path].set_close(ds._close)  # noqa: SLF001
+        return tree
 
     def guess_can_open(self, filename_or_obj: Any) -> bool:
         """Say whether this looks like a FLAC raster; no network, no error."""
@@ -156,6 +203,46 @@ class FlacRasterBackend(BackendEntrypoint):
             return _looks_right(filename_or_obj)
         except Exception:  # noqa: BLE001  (xarray asks every engine about anything)
             return False
+
+
+def _opened(
+    filename_or_obj: Any, storage_options: Mapping[str, Any] | None
+) -> RasterRef:
+    import rioxarray  # noqa: F401  (registers ``.rio`` on the dataset)
+
+    from flac_xarray.lazy_array import RasterRef
+
+    return RasterRef.open(_target(filename_or_obj), storage_options)
+
+
+def _dataset(
+    ref: RasterRef,
+    level: int,
+    decoders: Mapping[str, Any],
+    *,
+    band_as_variable: bool,
+    drop_variables: str | Iterable[str] | None,
+) -> xr.Dataset:
+    """Describe one level of an open file."""
+    from flac_xarray.cf_layout import cf_dataset, is_cf
+    from flac_xarray.raster_layout import raster_dataset
+
+    header = ref.raster().header
+    if is_cf(header):
+        ds = cf_dataset(ref, header, level, decoders)
+    else:
+        ds = raster_dataset(
+            ref,
+            header,
+            level,
+            mask_and_scale=decoders["mask_and_scale"],
+            band_as_variable=band_as_variable,
+        )
+    if drop_variables is not None:
+        ds = ds.drop_vars(drop_variables, errors="ignore")
+    ds = _chunked_on_plain_open(ds, ref)
+    ds.set_close(ref.close)
+    return ds
 
 
 def _target(filename_or_obj: Any) -> Any:
