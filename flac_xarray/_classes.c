@@ -26,10 +26,12 @@
 #define LIMIT 64      /* decisions after which a probability goes on as a moving average */
 #define LEAST 32      /* of 65536: no decision is surer than this */
 #define LEFT 0        /* where the states of each question begin */
-#define ABOVE 512
-#define OTHERS 768
-#define PIECES 1024
-#define STATES 1088   /* behind these: trees of bits, one for each value to the left */
+#define ABOVE 2048
+#define BEFORE 3072
+#define OTHERS 3088
+#define PIECES 3344
+#define SAME 3408
+#define STATES 3412   /* behind these: trees of bits, one for each value to the left */
 
 typedef struct {
     uint16_t one; /* probability of a 1, of 65536 */
@@ -72,10 +74,12 @@ INLINE int code(Coder *c, State *s, int bit, int is_encoding) {
 /* What is around pixel (row, col); beyond the map the nearest that is known. */
 typedef struct {
     uint8_t w, n, nw, ne, nee, ww, nn, nne, nww;
+    int before; /* the pixel in the plane before, -1 where there is none */
 } Around;
 
-INLINE Around look(const uint8_t *x, const uint8_t *up, const uint8_t *upup, int64_t c, int64_t width) {
+INLINE Around look(const uint8_t *x, const uint8_t *up, const uint8_t *upup, const uint8_t *last, int64_t c, int64_t width) {
     Around a;
+    a.before = last ? last[c] : -1;
     a.w = c ? x[c - 1] : up ? up[0] : 0;
     a.n = up ? up[c] : a.w;
     a.nw = up && c ? up[c - 1] : a.n;
@@ -92,25 +96,32 @@ INLINE uint8_t pixel(Coder *k, const Around *a, uint8_t v, int bits, int is_enco
     State *s = k->states;
     int pattern = (a->n == a->w) | (a->nw == a->w) << 1 | (a->ne == a->w) << 2 | (a->ww == a->w) << 3 | (a->ne == a->n) << 4 |
                   (a->nw == a->n) << 5 | (a->nn == a->n) << 6 | (a->nee == a->ne) << 7 | (a->nww == a->nw) << 8;
-    if (code(k, s + LEFT + pattern, v == a->w, is_encoding)) return a->w;
+    int before = a->before, like = before < 0 ? 0 : before == a->w ? 1 : before == a->n ? 2 : 3;
+    if (code(k, s + LEFT + 512 * like + pattern, v == a->w, is_encoding)) return a->w;
     if (a->n != a->w) {
         pattern = (a->nw == a->w) | (a->nw == a->n) << 1 | (a->ne == a->n) << 2 | (a->nn == a->n) << 3 | (a->nne == a->ne) << 4 |
                   (a->ww == a->w) << 5 | (a->nee == a->ne) << 6 | (a->ww == a->n) << 7;
-        if (code(k, s + ABOVE + pattern, v == a->n, is_encoding)) return a->n;
+        if (code(k, s + ABOVE + 256 * like + pattern, v == a->n, is_encoding)) return a->n;
     }
-    if (a->ne != a->w && a->ne != a->n) {
+    if (like == 3) {
+        pattern = (a->nw == before) | (a->ne == before) << 1 | (a->ww == before) << 2 | (a->nn == before) << 3;
+        if (code(k, s + BEFORE + pattern, v == before, is_encoding)) return (uint8_t)before;
+    } else {
+        before = -1; /* asked for already, if it is there */
+    }
+    if (a->ne != a->w && a->ne != a->n && a->ne != before) {
         pattern = (a->n == a->w) | (a->nw == a->n) << 1 | (a->nee == a->ne) << 2 | (a->nw == a->w) << 3 | (a->nne == a->ne) << 4;
         if (code(k, s + OTHERS + pattern, v == a->ne, is_encoding)) return a->ne;
     }
-    if (a->nw != a->w && a->nw != a->n && a->nw != a->ne) {
+    if (a->nw != a->w && a->nw != a->n && a->nw != before && a->nw != a->ne) {
         pattern = 64 | (a->n == a->w) | (a->ne == a->n) << 1 | (a->ww == a->nw) << 2;
         if (code(k, s + OTHERS + pattern, v == a->nw, is_encoding)) return a->nw;
     }
-    if (a->ww != a->w && a->ww != a->n && a->ww != a->ne && a->ww != a->nw) {
+    if (a->ww != a->w && a->ww != a->n && a->ww != before && a->ww != a->ne && a->ww != a->nw) {
         pattern = 128 | (a->n == a->w) | (a->ne == a->n) << 1;
         if (code(k, s + OTHERS + pattern, v == a->ww, is_encoding)) return a->ww;
     }
-    if (a->nn != a->w && a->nn != a->n && a->nn != a->ne && a->nn != a->nw && a->nn != a->ww) {
+    if (a->nn != a->w && a->nn != a->n && a->nn != before && a->nn != a->ne && a->nn != a->nw && a->nn != a->ww) {
         pattern = 192 | (a->n == a->w) | (a->ne == a->n) << 1;
         if (code(k, s + OTHERS + pattern, v == a->nn, is_encoding)) return a->nn;
     }
@@ -128,10 +139,10 @@ INLINE int piece_repeats(const uint8_t *x, const uint8_t *up, int64_t start, int
     return 1;
 }
 
-/* Have room for a piece: at most 15 decisions a pixel, of at most 2 bytes each. */
+/* Have room for a piece: at most 16 decisions a pixel, of at most 2 bytes each. */
 static void make_room(Coder *k) {
     size_t used = (size_t)(k->to - k->out), size = (size_t)(k->limit - k->out);
-    if (size - used >= PIECE * 32 + 16 || k->is_full) return;
+    if (size - used >= PIECE * 34 + 16 || k->is_full) return;
     uint8_t *larger = realloc(k->out, 2 * size + PIECE * 64);
     if (!larger) {
         k->is_full = 1, k->to = k->out; /* what is written from here on is thrown away */
@@ -140,34 +151,59 @@ static void make_room(Coder *k) {
     k->out = larger, k->to = larger + used, k->limit = larger + 2 * size + PIECE * 64;
 }
 
-INLINE void plane(Coder *k, uint8_t *values, int64_t height, int64_t width, int bits, uint8_t *repeats, int is_encoding) {
-    memset(repeats, 0, (size_t)((width + PIECE - 1) / PIECE));
-    for (int64_t row = 0; row < height; row++) {
+/* What is known of the pieces of a row and of the row above. */
+typedef struct {
+    uint8_t repeats, is_same;
+} Piece;
+
+/* Code whether pixels start to stop of a row are those of the plane before (`last`), or those of the row above (`up`);
+ * returns whether one of them is so. */
+INLINE int piece(Coder *k, uint8_t *x, const uint8_t *up, const uint8_t *last, int64_t start, int64_t stop, int64_t width,
+                 const Piece *before, Piece *here, int is_encoding) {
+    size_t n = (size_t)(stop - start);
+    Piece above = *here;
+    int is_even = 1, left = 1, right = 1;
+    here->repeats = here->is_same = 0;
+    if (last) {
+        int bit = is_encoding && !memcmp(x + start, last + start, n), pattern = before->is_same << 1 | above.is_same;
+        here->is_same = (uint8_t)code(k, k->states + SAME + pattern, bit, is_encoding);
+        if (here->is_same) {
+            if (!is_encoding) memcpy(x + start, last + start, n);
+            return 1;
+        }
+    }
+    if (up) {
+        int64_t from = start ? start - 1 : 0, to = stop < width ? stop + 1 : width;
+        for (int64_t c = from; c < to; c++) is_even &= up[c] == up[start];
+        if (start) left = x[start - 1] == up[start - 1], right = x[start - 1] == up[start];
+    }
+    int pattern = (last != NULL) << 5 | before->repeats << 4 | above.repeats << 3 | is_even << 2 | left << 1 | right;
+    int bit = is_encoding ? piece_repeats(x, up, start, stop) : 0;
+    here->repeats = (uint8_t)code(k, k->states + PIECES + pattern, bit, is_encoding);
+    if (here->repeats && !is_encoding) {
+        if (up) memcpy(x + start, up + start, n);
+        else memset(x + start, start ? x[start - 1] : 0, n);
+    }
+    return here->repeats;
+}
+
+INLINE void plane(Coder *k, uint8_t *values, const uint8_t *last, int64_t height, int64_t width, int bits, Piece *pieces, int is_encoding) {
+    memset(pieces, 0, (size_t)((width + PIECE - 1) / PIECE) * sizeof(Piece));
+    for (int64_t row = 0; row < height; row++, last = last ? last + width : NULL) {
         uint8_t *x = values + row * width;
         const uint8_t *up = row ? x - width : NULL, *upup = row > 1 ? up - width : NULL;
-        int before = 0;
+        Piece none = {0, 0}, *before = &none;
         for (int64_t start = 0, p = 0; start < width; start += PIECE, p++) {
-            int64_t stop = width - start < PIECE ? width : start + PIECE, from = start ? start - 1 : 0, to = stop < width ? stop + 1 : width;
-            int is_even = 1, left = 1, right = 1;
-            if (up) {
-                for (int64_t c = from; c < to; c++) is_even &= up[c] == up[start];
-                if (start) left = x[start - 1] == up[start - 1], right = x[start - 1] == up[start];
-            }
-            int pattern = before << 4 | repeats[p] << 3 | is_even << 2 | left << 1 | right;
-            int bit = is_encoding ? piece_repeats(x, up, start, stop) : 0;
+            int64_t stop = width - start < PIECE ? width : start + PIECE;
             if (is_encoding) {
                 make_room(k);
                 if (k->is_full) return;
             }
-            repeats[p] = (uint8_t)(before = code(k, k->states + PIECES + pattern, bit, is_encoding));
-            if (before) {
-                if (is_encoding) continue;
-                if (up) memcpy(x + start, up + start, (size_t)(stop - start));
-                else memset(x + start, start ? x[start - 1] : 0, (size_t)(stop - start));
-                continue;
-            }
+            int is_known = piece(k, x, up, last, start, stop, width, before, pieces + p, is_encoding);
+            before = pieces + p;
+            if (is_known) continue;
             for (int64_t c = start; c < stop; c++) {
-                Around a = look(x, up, upup, c, width);
+                Around a = look(x, up, upup, last, c, width);
                 uint8_t v = pixel(k, &a, is_encoding ? x[c] : 0, bits, is_encoding);
                 if (!is_encoding) x[c] = v;
             }
@@ -186,8 +222,10 @@ static int start_coder(Coder *k, int bits) {
     return 1;
 }
 
-static void encode_planes(Coder *k, const uint8_t *values, int64_t planes, int64_t height, int64_t width, int bits, uint8_t *repeats) {
-    for (int64_t p = 0; p < planes; p++) plane(k, (uint8_t *)values + p * height * width, height, width, bits, repeats, 1);
+static void encode_planes(Coder *k, const uint8_t *values, int64_t planes, int64_t height, int64_t width, int bits, Piece *pieces) {
+    int64_t size = height * width;
+    for (int64_t p = 0; p < planes; p++)
+        plane(k, (uint8_t *)values + p * size, p ? values + (p - 1) * size : NULL, height, width, bits, pieces, 1);
     /* As many bytes as single out the interval from what a reader adds, which are zeros. */
     uint32_t value = k->high;
     for (int keep = 0; keep < 4; keep++) {
@@ -200,9 +238,11 @@ static void encode_planes(Coder *k, const uint8_t *values, int64_t planes, int64
     for (; value; value <<= 8) *k->to++ = (uint8_t)(value >> 24);
 }
 
-static void decode_planes(Coder *k, uint8_t *values, int64_t planes, int64_t height, int64_t width, int bits, uint8_t *repeats) {
+static void decode_planes(Coder *k, uint8_t *values, int64_t planes, int64_t height, int64_t width, int bits, Piece *pieces) {
+    int64_t size = height * width;
     for (int i = 0; i < 4; i++) k->code = k->code << 8 | (k->next < k->end ? *k->next++ : 0);
-    for (int64_t p = 0; p < planes; p++) plane(k, values + p * height * width, height, width, bits, repeats, 0);
+    for (int64_t p = 0; p < planes; p++)
+        plane(k, values + p * size, p ? values + (p - 1) * size : NULL, height, width, bits, pieces, 0);
 }
 
 static int take_map(PyObject *array, int flags, int bits, Py_buffer *view) {
@@ -223,23 +263,23 @@ static PyObject *py_encode(PyObject *self, PyObject *args) {
     Coder k = {0};
     const uint8_t *values = view.buf;
     const size_t size = 1 << 16;
-    uint8_t *repeats = malloc((size_t)(view.shape[2] / PIECE + 1));
+    Piece *pieces = malloc((size_t)(view.shape[2] / PIECE + 1) * sizeof(Piece));
     k.to = k.out = malloc(size);
-    if (!k.out || !repeats || !start_coder(&k, bits)) {
+    if (!k.out || !pieces || !start_coder(&k, bits)) {
         PyErr_NoMemory();
         goto done;
     }
     k.limit = k.out + size;
     Py_BEGIN_ALLOW_THREADS
     for (Py_ssize_t i = 0; i < view.len && is_small; i++) is_small = values[i] >> bits == 0;
-    if (is_small) encode_planes(&k, values, view.shape[0], view.shape[1], view.shape[2], bits, repeats);
+    if (is_small) encode_planes(&k, values, view.shape[0], view.shape[1], view.shape[2], bits, pieces);
     Py_END_ALLOW_THREADS
     if (k.is_full) PyErr_NoMemory();
     else if (is_small) result = PyBytes_FromStringAndSize((const char *)k.out, k.to - k.out);
     else PyErr_Format(PyExc_ValueError, "classes: a value of more than %d bits", bits);
 done:
     free(k.out);
-    free(repeats);
+    free(pieces);
     free(k.states);
     PyBuffer_Release(&view);
     return result;
@@ -257,19 +297,19 @@ static PyObject *py_decode(PyObject *self, PyObject *args) {
         return NULL;
     }
     Coder k = {0};
-    uint8_t *repeats = malloc((size_t)(view.shape[2] / PIECE + 1));
-    if (!repeats || !start_coder(&k, bits)) {
+    Piece *pieces = malloc((size_t)(view.shape[2] / PIECE + 1) * sizeof(Piece));
+    if (!pieces || !start_coder(&k, bits)) {
         PyErr_NoMemory();
         goto done;
     }
     k.next = data.buf, k.end = k.next + data.len;
     Py_BEGIN_ALLOW_THREADS
-    decode_planes(&k, view.buf, view.shape[0], view.shape[1], view.shape[2], bits, repeats);
+    decode_planes(&k, view.buf, view.shape[0], view.shape[1], view.shape[2], bits, pieces);
     Py_END_ALLOW_THREADS
     result = Py_None;
     Py_INCREF(result);
 done:
-    free(repeats);
+    free(pieces);
     free(k.states);
     PyBuffer_Release(&data);
     PyBuffer_Release(&view);

@@ -43,13 +43,21 @@ class SlowDecoder:
             self.code = (self.code << 8 & 0xFFFFFFFF) + next(self.data, 0)
         return bit
 
-    def plane(self, height, width):
+    def plane(self, last, height, width):
         x = np.zeros((height, width), int)
         above = [False] * -(-width // PIECE)
+        above_same = above.copy()
         for row in range(height):
-            before = False
+            before = same = False
             for number, start in enumerate(range(0, width, PIECE)):
                 stop = min(start + PIECE, width)
+                if last is not None:
+                    same = self.decide("same", (same, above_same[number]))
+                    above_same[number] = same
+                    if same:
+                        x[row, start:stop] = last[row, start:stop]
+                        before = above[number] = False
+                        continue
                 even = left = right = True
                 if row:
                     around = x[row - 1, max(start - 1, 0) : min(stop + 1, width)]
@@ -57,7 +65,8 @@ class SlowDecoder:
                     if start:
                         left = x[row, start - 1] == x[row - 1, start - 1]
                         right = x[row, start - 1] == x[row - 1, start]
-                pattern = tuple(map(bool, (before, above[number], even, left, right)))
+                known = (before, above[number], even, left, right)
+                pattern = (last is not None, *map(bool, known))
                 before = above[number] = self.decide("piece", pattern)
                 if before and row:
                     x[row, start:stop] = x[row - 1, start:stop]
@@ -65,10 +74,10 @@ class SlowDecoder:
                     x[row, start:stop] = x[row, start - 1] if start else 0
                 else:
                     for col in range(start, stop):
-                        x[row, col] = self.pixel(x, row, col)
+                        x[row, col] = self.pixel(x, last, row, col)
         return x
 
-    def pixel(self, x, row, col):
+    def pixel(self, x, last, row, col):
         def at(up, left, otherwise):
             r, c = row - up, col - left
             inside = r >= 0 and 0 <= c < x.shape[1]
@@ -88,12 +97,20 @@ class SlowDecoder:
         ]
         questions[0][1].extend([nee == ne, nww == nw])
         questions[1][1].append(ww == n)
+        like = 0
+        if last is not None:
+            p = last[row, col]
+            like = 1 if p == w else 2 if p == n else 3
+            if like == 3:
+                pattern = [nw == p, ne == p, ww == p, nn == p]
+                questions.insert(2, (p, pattern))
         asked = set()
         for number, (value, pattern) in enumerate(questions):
             if value in asked:
                 continue
             asked.add(value)
-            if self.decide("pixel", number, tuple(map(bool, pattern))):
+            name = (number, like) if number < 2 else len(questions) - number
+            if self.decide("pixel", name, tuple(map(bool, pattern))):
                 return value
         string = ""
         for _ in range(self.bits):
@@ -102,8 +119,10 @@ class SlowDecoder:
 
 
 def slow_decode(data, shape, bits):
-    decoder = SlowDecoder(data, bits)
-    return np.array([decoder.plane(*shape[1:]) for _ in range(shape[0])], np.uint8)
+    decoder, planes = SlowDecoder(data, bits), [None]
+    for _ in range(shape[0]):
+        planes.append(decoder.plane(planes[-1], *shape[1:]))
+    return np.array(planes[1:], np.uint8)
 
 
 def blobs(shape, count, seed):
@@ -122,7 +141,7 @@ def blobs(shape, count, seed):
 
 @pytest.mark.parametrize("shape", [(1, 1, 1), (1, 40, 97), (3, 21, 64), (2, 5, 33)])
 @pytest.mark.parametrize("count", [1, 2, 7, 256])
-@pytest.mark.parametrize("kind", ["blobs", "noise", "stripes", "rows"])
+@pytest.mark.parametrize("kind", ["blobs", "noise", "stripes", "rows", "planes"])
 def test_a_decoder_written_from_the_specification_agrees(kind, count, shape):
     rng = np.random.default_rng(count)
     if kind == "blobs":
@@ -133,6 +152,8 @@ def test_a_decoder_written_from_the_specification_agrees(kind, count, shape):
             values[:] = values[:, :, :1]
         if kind == "rows":
             values[:] = values[:, :1]
+        if kind == "planes":
+            values[:] = np.where(rng.random(shape) < 0.1, values, values[:1])
     bits = class_bits(values)
     data = _classes.encode(values, bits)
     found = np.empty_like(values)
