@@ -982,12 +982,12 @@ static int64_t encode_frames(const uint8_t *data, int itemsize, int64_t count, i
             for (int64_t at = 0; at < n; at += CHUNK) {                                 \
                 int64_t some = n - at < CHUNK ? n - at : CHUNK;                         \
                 NAME##_predict(kind, (const T *)a + at, (const T *)b + at, some, p);    \
-                for (int64_t c = 0; c < some; c++) out[at + c] = (T)(p[c] + res[at + c]); \
+                for (int64_t c = 0; c < some; c++) out[at + c] = (T)((U)p[c] + (U)res[at + c]); \
             }                                                                           \
             return;                                                                     \
         }                                                                               \
         NAME##_predict(3, a, b, n, out);                                                \
-        for (int64_t c = 0; c < n; c++) out[c] = (T)(out[c] + res[c]);                  \
+        for (int64_t c = 0; c < n; c++) out[c] = (T)((U)out[c] + (U)res[c]);            \
     }                                                                                   \
     /* Residuals of a row; where `valid` is 0 that is 0, and the value its prediction. */ \
     WIDE static void NAME##_residual(int kind, const void *a, const void *b, const uint8_t *valid, int64_t n, \
@@ -995,12 +995,12 @@ static int64_t encode_frames(const uint8_t *data, int itemsize, int64_t count, i
         T *v = value, *out = to;                                                        \
         NAME##_predict(kind, a, b, n, out);                                             \
         if (!valid) {                                                                   \
-            for (int64_t c = 0; c < n; c++) out[c] = (T)(v[c] - out[c]);                \
+            for (int64_t c = 0; c < n; c++) out[c] = (T)((U)v[c] - (U)out[c]);          \
             return;                                                                     \
         }                                                                               \
         for (int64_t c = 0; c < n; c++) {                                               \
             T p = out[c];                                                               \
-            out[c] = valid[c] ? (T)(v[c] - p) : 0;                                      \
+            out[c] = valid[c] ? (T)((U)v[c] - (U)p) : 0;                                \
             v[c] = valid[c] ? v[c] : p;                                                 \
         }                                                                               \
     }

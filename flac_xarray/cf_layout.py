@@ -8,6 +8,7 @@ tells them from files made of rasters (docs/format.md, section 3.5).
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,8 +18,9 @@ from xarray.backends.common import AbstractDataStore
 from xarray.backends.store import StoreBackendEntrypoint
 from xarray.core import indexing
 
-from flac_xarray.coords import Coord
+from flac_xarray.coords import MAX_COORD_NBYTES, Coord
 from flac_xarray.dtypes import numpy_dtype
+from flac_xarray.errors import FormatError
 from flac_xarray.lazy_array import RasterArray, RasterRef
 from flac_xarray.level_coords import level_coords
 
@@ -116,8 +118,25 @@ def _header_variable(coord: Coord) -> xr.Variable:
         attrs["_FillValue"] = values.dtype.type(attrs["_FillValue"])
     encoding = dict(coord.encoding)
     if "dtype" in encoding:
-        values = values.astype(encoding.pop("dtype"))
+        values = values.astype(_text_dtype(encoding.pop("dtype"), values.size))
     return xr.Variable(coord.dims, values, attrs, encoding)
+
+
+def _text_dtype(name: Any, count: int) -> np.dtype[Any]:
+    """Look up the dtype that text had in xarray.
+
+    Raises
+    ------
+    FormatError
+        It is another one, or so many strings of it are too large.
+    """
+    if name in ("O", "T"):
+        return np.dtype(str(name))
+    found = re.fullmatch(r"[<>=]?U([0-9]{1,8})", str(name))
+    if not found or 4 * int(found[1]) * count > MAX_COORD_NBYTES:
+        msg = f"{count} strings of dtype {name!r:.40} in the header"
+        raise FormatError(msg)
+    return np.dtype(str(name))
 
 
 def to_json_attrs(attrs: Mapping[Any, Any], owner: str) -> dict[str, Any]:

@@ -50,6 +50,8 @@ SEAL: Final = struct.Struct("<4sIQ")
 SEAL_MAGIC: Final = b"FXRS"
 START: Final = f'{{"format":"{FORMAT_NAME}","version":"'.encode()
 """What every JSON header begins with."""
+VERSION_NBYTES: Final = 16
+"""Bytes behind it in which the version ends; no header is shorter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,8 +143,8 @@ def unpack_header(prefix: bytes) -> tuple[Header, Layout] | int:
     if len(prefix) >= LENGTH.size + len(START) and not is_container(prefix):
         msg = f"not a FLAC raster: the file begins with {bytes(prefix[:16])!r}"
         raise NotFlacRasterError(msg, found=bytes(prefix[:16]))
-    if len(prefix) < LENGTH.size + len(START):
-        return LENGTH.size + len(START)
+    if len(prefix) < LENGTH.size + len(START) + VERSION_NBYTES:
+        return LENGTH.size + len(START) + VERSION_NBYTES
     _check_version(prefix)
     nbytes = int(LENGTH.unpack_from(prefix)[0])
     if nbytes > MAX_HEADER_NBYTES:
@@ -167,7 +169,9 @@ def unpack_header(prefix: bytes) -> tuple[Header, Layout] | int:
 def _check_version(prefix: bytes) -> None:
     start = LENGTH.size + len(START)
     version = (
-        bytes(prefix[start : start + 16]).split(b'"')[0].decode("ascii", "replace")
+        bytes(prefix[start : start + VERSION_NBYTES])
+        .split(b'"')[0]
+        .decode("ascii", "replace")
     )
     if version.split(".")[0] != FORMAT_VERSION.split(".")[0]:
         msg = (

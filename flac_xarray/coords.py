@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import binascii
 import math
+import re
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,10 +21,13 @@ from numpy.typing import NDArray
 
 from flac_xarray.errors import FormatError, UnsupportedDataError
 
-__all__ = ["Coord"]
+__all__ = ["MAX_COORD_NBYTES", "Coord"]
 
 MAX_COORD_NBYTES: Final = 256 << 20
+"""Most bytes of the values of all coordinates of a file."""
 KINDS: Final = "biufcmM"
+_DTYPE: Final = re.compile(r"[<>|=]?[biufcmM][0-9]{1,2}(\[[0-9]{0,9}[A-Za-z]{1,2}\])?")
+"""What is looked up: NumPy evaluates text that is a list of dtypes."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -82,8 +86,17 @@ class Coord:
         return out
 
     @classmethod
-    def from_json(cls, obj: Mapping[str, Any]) -> Coord:
+    def from_json(
+        cls, obj: Mapping[str, Any], max_nbytes: int = MAX_COORD_NBYTES
+    ) -> Coord:
         """Undo `to_json`.
+
+        Parameters
+        ----------
+        obj
+            The JSON object.
+        max_nbytes
+            Most bytes of values; checked before they are inflated.
 
         Raises
         ------
@@ -92,15 +105,22 @@ class Coord:
         """
         try:
             dims = tuple(str(d) for d in obj["dims"])
-            values = _values(obj, len(dims))
+            values = _values(obj, len(dims), max_nbytes)
             attrs, encoding = dict(obj.get("attrs", {})), dict(obj.get("encoding", {}))
-        except (KeyError, TypeError, ValueError, zlib.error, binascii.Error) as error:
+        except (
+            KeyError,
+            TypeError,
+            ValueError,
+            OverflowError,
+            zlib.error,
+            binascii.Error,
+        ) as error:
             msg = f"a coordinate in the header does not parse: {error}"
             raise FormatError(msg) from error
         return cls(dims, values, attrs, encoding)
 
 
-def _values(obj: Mapping[str, Any], ndim: int) -> NDArray[Any]:
+def _values(obj: Mapping[str, Any], ndim: int, max_nbytes: int) -> NDArray[Any]:
     shape = tuple(int(n) for n in obj["shape"])
     if min(shape, default=0) < 0 or len(shape) != ndim:
         msg = f"{ndim} dims for shape {shape}"
@@ -108,13 +128,16 @@ def _values(obj: Mapping[str, Any], ndim: int) -> NDArray[Any]:
     if obj["dtype"] == "str":
         values = np.array([str(v) for v in obj["values"]], object)
         return values.reshape(shape)
-    dtype = np.dtype(obj["dtype"])
-    if dtype.kind not in KINDS:
-        msg = f"dtype {dtype}"
+    if not isinstance(obj["dtype"], str) or not _DTYPE.fullmatch(obj["dtype"]):
+        msg = f"dtype {obj['dtype']!r:.40}"
         raise ValueError(msg)
+    dtype = np.dtype(obj["dtype"])
     nbytes = math.prod(shape) * dtype.itemsize
-    if nbytes > MAX_COORD_NBYTES:
-        msg = f"{nbytes} bytes of values, above the limit of {MAX_COORD_NBYTES}"
+    if nbytes > max_nbytes:
+        msg = (
+            f"{nbytes} bytes of values, above the limit of {MAX_COORD_NBYTES} for all "
+            "coordinates"
+        )
         raise ValueError(msg)
     inflate = zlib.decompressobj()
     data = inflate.decompress(base64.b64decode(obj["data"], validate=True), nbytes + 1)

@@ -176,7 +176,13 @@ class Georef:
             if transform is not None:
                 transform = tuple(float(v) for v in transform)
             _check_georef(crs, transform, gcps_crs, rpcs)
-        except (TypeError, ValueError, KeyError, AttributeError) as error:
+        except (
+            TypeError,
+            ValueError,
+            KeyError,
+            AttributeError,
+            OverflowError,
+        ) as error:
             msg = f"the georeference in the header does not parse: {error}"
             raise FormatError(msg) from error
         return cls(crs, transform, points, gcps_crs, rpcs)

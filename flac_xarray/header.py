@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from flac_xarray.coords import Coord
+from flac_xarray.coords import MAX_COORD_NBYTES, Coord
 from flac_xarray.dtypes import (
     itemsize,
     nodata_from_json,
@@ -96,6 +96,12 @@ class ArrayInfo:
             msg = (
                 f"array {self.name!r}: tile {self.tile} of {self.dtype} is "
                 f"{self.tile_nbytes} bytes, above the limit of {MAX_TILE_NBYTES}"
+            )
+            raise FormatError(msg)
+        if len(self.bands) not in (0, self.n_bands):
+            msg = (
+                f"array {self.name!r}: {len(self.bands)} entries in bands for "
+                f"{self.n_bands} bands"
             )
             raise FormatError(msg)
         if len(self.nodata) not in (1, self.n_bands):
@@ -207,6 +213,9 @@ class Header:
         if len(set(keys)) != len(keys):
             msg = f"the header holds an array twice: {keys}"
             raise FormatError(msg)
+        if not any(a.role == "data" and a.level == 0 for a in self.arrays):
+            msg = f"the header holds no data at level 0, only {keys}"
+            raise FormatError(msg)
         sizes: dict[tuple[str, int], int] = {}
         for array in self.arrays:
             for dim, n in zip(array.dims, array.shape, strict=True):
@@ -288,7 +297,7 @@ def unpack_json(text: bytes) -> tuple[Header, tuple[int, ...]]:
         objects = obj.pop("arrays")
         tables = tuple(_typed(o["table"], int, "table") for o in objects)
         arrays = tuple(ArrayInfo.from_json(o) for o in objects)
-        coords = {k: Coord.from_json(v) for k, v in obj.pop("coords", {}).items()}
+        coords = _coords_from_json(obj.pop("coords", {}))
         tags = {
             ns: {k: _typed(v, str, "tags") for k, v in group.items()}
             for ns, group in obj.pop("tags", {}).items()
@@ -303,10 +312,27 @@ def unpack_json(text: bytes) -> tuple[Header, tuple[int, ...]]:
         )
     except FormatError:
         raise
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+    except (
+        ValueError,
+        TypeError,
+        KeyError,
+        AttributeError,
+        OverflowError,
+        RecursionError,
+    ) as error:
         msg = f"the header does not parse: {type(error).__name__}: {error}"
         raise FormatError(msg) from error
     return header, tables
+
+
+def _coords_from_json(objects: Mapping[str, Any]) -> dict[str, Coord]:
+    """Read all coordinates, as long as they are small together."""
+    coords: dict[str, Coord] = {}
+    left = MAX_COORD_NBYTES
+    for name, obj in objects.items():
+        coords[name] = Coord.from_json(obj, left)
+        left -= coords[name].values.nbytes
+    return coords
 
 
 def _no_constant(name: str) -> Any:

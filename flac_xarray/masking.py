@@ -60,8 +60,8 @@ class Masking:
     """Axis of the bands."""
     mask: int | None = None
     """Position of the array that holds the mask."""
-    mask_has_bands: bool = False
-    """Whether the mask has a band axis too."""
+    unmasked_axes: tuple[int, ...] = ()
+    """Axes that the mask lacks: it holds for every position along them."""
     alpha: int | None = None
     """Band that masks the others where it is 0."""
 
@@ -85,7 +85,7 @@ class Masking:
             offsets=_one_if_equal(offsets),
             band_axis=info.dims.index("band") if "band" in info.dims else None,
             mask=mask,
-            mask_has_bands=mask is not None and "band" in header.arrays[mask].dims,
+            unmasked_axes=() if mask is None else _lacking(info, header.arrays[mask]),
             alpha=alpha,
         )
 
@@ -124,11 +124,7 @@ class Masking:
     ) -> NDArray[np.bool_] | None:
         axis = self.band_axis
         if self.mask is not None:
-            if axis is None or self.mask_has_bands:
-                return _is_zero(read(self.mask, selection))
-            mask = _is_zero(read(self.mask, selection.without(axis)))
-            widened: NDArray[np.bool_] = selection.widened(mask, axis)
-            return widened
+            return self._masked(self.mask, selection, self.unmasked_axes, read)
         if self.alpha is not None and axis is not None:
             band = np.arange(self.alpha + 1) != self.alpha
             void = _is_zero(read(self.position, selection.at(axis, self.alpha)))
@@ -145,6 +141,17 @@ class Masking:
             here = np.array([repr(v) == repr(value) for v in values])
             void |= _equal(pixels, value) & selection.along(axis, here)
         return void
+
+    def _masked(
+        self, mask: int, selection: Selection, axes: tuple[int, ...], read: Read
+    ) -> NDArray[np.bool_]:
+        """Read the mask and let it broadcast along the axes that it lacks."""
+        if not axes:
+            return _is_zero(read(mask, selection))
+        *rest, last = axes
+        void = self._masked(mask, selection.without(last), tuple(rest), read)
+        widened: NDArray[np.bool_] = selection.widened(void, last)
+        return widened
 
     def _per_band(
         self, values: tuple[float, ...], selection: Selection
@@ -189,6 +196,15 @@ def _mask_of(header: Header, info: ArrayInfo) -> int | None:
     ]
     own = [k for k in masks if header.arrays[k].name == info.name]
     return next(iter(own or masks), None)
+
+
+def _lacking(info: ArrayInfo, mask: ArrayInfo) -> tuple[int, ...]:
+    """Give the axes of an array that its mask lacks."""
+    shared = tuple(dim for dim in info.dims if dim in mask.dims)
+    if shared != mask.dims:
+        msg = f"mask {mask.name!r} has dims {mask.dims}: those of the data are {shared}"
+        raise FormatError(msg)
+    return tuple(k for k, dim in enumerate(info.dims) if dim not in mask.dims)
 
 
 def _alpha_of(info: ArrayInfo) -> int | None:

@@ -93,7 +93,7 @@ def _crs_attrs(crs: str) -> Mapping[str, Any]:
 
     try:
         wkt = CRS.from_user_input(crs).to_wkt()
-    except CRSError as error:
+    except (CRSError, ValueError) as error:  # ValueError: EPSG of no number, surrogates
         msg = f"the CRS {crs!r:.80} in the header is not understood: {error}"
         raise FormatError(msg) from error
     try:

@@ -137,9 +137,13 @@ def encode_tile(  # the caller's choices
         level=setting.level,
         blocksize=16 if is_single else setting.blocksize,
     )
-    texts = {**comments, DTYPE: dtype, **_shape_comments(tile.shape)}
-    if text := coded.plan.pack():
-        texts[TRANSFORMS] = text
+    # Transforms even where there are none: a bare tile is told from others' FLAC by it.
+    texts = {
+        **comments,
+        DTYPE: dtype,
+        **_shape_comments(tile.shape),
+        TRANSFORMS: coded.plan.pack(),
+    }
     blocks = [
         flac_stream.pack_comments(texts),
         *flac_stream.pack_application(SIDE_ID, coded.side),

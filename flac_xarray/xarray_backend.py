@@ -16,7 +16,8 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import xarray as xr
@@ -24,6 +25,7 @@ from xarray.backends import BackendEntrypoint
 from xarray.core import indexing
 
 from flac_xarray import accessor as _accessor  # noqa: F401  (registers `.flacraster`)
+from flac_xarray.errors import FlacRasterError, FormatError
 
 if TYPE_CHECKING:
     from typing import BinaryIO
@@ -229,20 +231,42 @@ def _dataset(
 
     header = ref.raster().header
     if is_cf(header):
-        ds = cf_dataset(ref, header, level, decoders)
+        make = partial(cf_dataset, ref, header, level, decoders)
     else:
-        ds = raster_dataset(
+        make = partial(
+            raster_dataset,
             ref,
             header,
             level,
             mask_and_scale=decoders["mask_and_scale"],
             band_as_variable=band_as_variable,
         )
+    ds = _made_of_header(make, ref)
     if drop_variables is not None:
         ds = ds.drop_vars(drop_variables, errors="ignore")
     ds = _chunked_on_plain_open(ds, ref)
     ds.set_close(ref.close)
     return ds
+
+
+def _made_of_header(make: Callable[[], xr.Dataset], ref: RasterRef) -> xr.Dataset:
+    """Make the dataset; what xarray cannot do with the header is the file's fault."""
+    try:
+        return make()
+    except (FlacRasterError, OSError):
+        ref.close()
+        raise
+    except (
+        ArithmeticError,
+        AttributeError,
+        LookupError,
+        TypeError,
+        ValueError,
+    ) as error:
+        name = ref.raster().name
+        ref.close()
+        msg = f"{name}: its header makes no dataset: {type(error).__name__}: {error}"
+        raise FormatError(msg) from error
 
 
 def _target(filename_or_obj: Any) -> Any:

@@ -20,6 +20,7 @@ from flac_xarray.flac_stream import (
     pack_comments,
     pack_stream,
 )
+from flac_xarray.reader import FlacRaster
 from flac_xarray.tile_codec import decode_tile, encode_tile, read_tile_header
 
 COMMENTS = {
@@ -436,3 +437,13 @@ def test_real_rasters(real_data, name, ratio):
         tile = dataset.read(window=((300, 812), (200, 712)))
     data = round_trip(tile, comments=COMMENTS)
     assert tile.nbytes / len(data) > ratio
+
+
+@pytest.mark.parametrize("dtype", ["int32", "int64", "float64"])
+def test_a_tile_of_noise_is_a_dataset_of_its_own(dtype):
+    # No transform helps noise: the stream must say so, or it is taken for another's.
+    noise = np.random.default_rng(0).bytes(64 * 64 * np.dtype(dtype).itemsize)
+    tile = np.frombuffer(noise, dtype).reshape(1, 64, 64)
+    data = encode_tile(tile, dtype=dtype)
+    with FlacRaster.open(data) as raster:
+        assert_same_bits(raster.read(), tile)
