@@ -50,6 +50,7 @@ def plan_dataset(
     *,
     encoding: Mapping[Hashable, Mapping[str, Any]] | None = None,
     tile_size: int | Mapping[str, int] = 512,
+    bands_per_tile: int = 1,
 ) -> DatasetPlan:
     """Plan a file.
 
@@ -62,6 +63,8 @@ def plan_dataset(
         replaces the variable's own encoding.
     tile_size
         Pixels of a tile along y and x (other dims: 1), or by dim.
+    bands_per_tile
+        Of a tile along ``band``, where `tile_size` does not say.
 
     Raises
     ------
@@ -85,7 +88,7 @@ def plan_dataset(
     coords: dict[str, Coord] = {}
     for name, variable in ds.variables.items():
         _check_name(name, variable)
-        tiles = _tiles(variable, plane, tile_size)
+        tiles = _tiles(variable, plane, tile_size, bands_per_tile)
         own = variable.copy(deep=False)
         own.encoding = dict(encoding.get(name, variable.encoding))
         try:
@@ -154,15 +157,16 @@ def _tiles(
     variable: xr.Variable,
     plane: tuple[str, str],
     tile_size: int | Mapping[str, int],
+    bands_per_tile: int,
 ) -> tuple[int, ...] | None:
     """Give the tile of a variable over the plane; None for one of the header."""
     if variable.dims[-2:] != plane:
         return None
     if isinstance(tile_size, int):
         tile_size = dict.fromkeys(plane, tile_size)
+    default = {**dict.fromkeys(plane, 512), "band": bands_per_tile}
     tile = tuple(
-        int(tile_size.get(str(dim), 512 if dim in plane else 1))
-        for dim in variable.dims
+        int(tile_size.get(str(dim), default.get(str(dim), 1))) for dim in variable.dims
     )
     if min(tile) < 1:
         msg = f"tile_size {tile_size}: expected at least 1 pixel along each dim"

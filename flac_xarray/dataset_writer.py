@@ -1,29 +1,36 @@
 """Datasets and DataArrays to one file.
 
 Strategy: `dataset_plan` decides everything; here pixels flow. NumPy arrays go through
-the writer's own threads; dask arrays are cut into whole tiles and every block is
-encoded by the task that computed it, so no array is ever gathered.
+the writer's own threads; where there are dask arrays, everything becomes one graph
+(`dask_writer`), so no array is ever gathered.
 """
 
 from __future__ import annotations
 
 import os
+import uuid
 from collections.abc import Hashable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import xarray as xr
-from numpy.typing import NDArray
+from dask.base import is_dask_collection
 
+from flac_xarray.dask_writer import begin_place, encoded_blocks, joined_graph
 from flac_xarray.dataset_overviews import with_overviews
-from flac_xarray.dataset_plan import DatasetPlan, plan_dataset
-from flac_xarray.dtypes import numpy_dtype
-from flac_xarray.grid import TileGrid
+from flac_xarray.dataset_plan import plan_dataset
 from flac_xarray.overview_plan import Overviews, Resampling
-from flac_xarray.tile_encoder import DEFAULT_EFFORT
+from flac_xarray.tile_encoder import DEFAULT_EFFORT, TileEncoder
+from flac_xarray.tile_job import TileJob
 from flac_xarray.writer import FlacRasterWriter
 
+if TYPE_CHECKING:
+    from dask.delayed import Delayed
+
 __all__ = ["write"]
+
+MAX_CHANNELS: Final = 8
+"""Bands that one tile interleaves by pixel, FLAC's limit."""
 
 
 def write(  # noqa: PLR0913
@@ -38,7 +45,9 @@ def write(  # noqa: PLR0913
     threads: int | None = None,
     overviews: Overviews = None,
     resampling: Resampling = "nearest",
-) -> None:
+    interleave: str = "band",
+    compute: bool = True,
+) -> Delayed | None:
     """Write a Dataset or DataArray as a FLAC raster.
 
     Opening the file with ``engine="flacraster"`` gives an identical object wherever
@@ -62,12 +71,23 @@ def write(  # noqa: PLR0913
     storage_options
         Options of the fsspec file system.
     threads
-        Threads that compute and encode, one a core by default.
+        Threads that encode arrays in memory, and those of dask's threaded scheduler;
+        one a core by default.
     overviews
         ``"auto"``: halves until one tile covers the raster; or factors: ``(2, 4, 8)``.
     resampling
         How they are made: nearest, average, mode, rms, bilinear, cubic, cubic_spline,
         lanczos or gauss, for all variables or by name.
+    interleave
+        ``"band"``: a tile holds one band, so that some bands of many can be read
+        alone. ``"pixel"``: up to 8 bands in each tile.
+    compute
+        False returns one `Delayed` that writes the file when it is computed, once.
+
+    Returns
+    -------
+    Delayed or None
+        With ``compute=False``; it computes to the name of the file.
 
     Raises
     ------
@@ -88,76 +108,39 @@ def write(  # noqa: PLR0913
     >>> xr.open_dataset(target, engine="flacraster").t.dtype
     dtype('float32')
     """
-    plan = plan_dataset(data, encoding=encoding, tile_size=tile_size)
+    plan = plan_dataset(
+        data,
+        encoding=encoding,
+        tile_size=tile_size,
+        bands_per_tile=MAX_CHANNELS if interleave == "pixel" else 1,
+    )
     plan = with_overviews(plan, overviews, resampling)
-    with FlacRasterWriter.create(
-        target,
-        plan.header,
-        overwrite=overwrite,
-        storage_options=storage_options,
-        effort=effort,
-        threads=threads,
-    ) as writer:
-        _write_arrays(plan, writer)
-
-
-def _write_arrays(plan: DatasetPlan, writer: FlacRasterWriter) -> None:
-    sources, targets = [], []
-    for position, variable in enumerate(plan.arrays):
-        if variable.chunks is None:
-            writer.write(np.asarray(variable.values), position=position)
-            continue
-        grid = plan.header.arrays[position].grid
-        chunks = tuple(
-            _whole_tiles(have, tile)
-            for have, tile in zip(variable.chunks, grid.tile, strict=True)
-        )
-        sources.append(variable.data.rechunk(chunks))
-        targets.append(_EncodingTarget(writer, position))
-    if sources:
-        import dask.array as da
-
-        # All together: what several variables are computed from is computed once.
-        da.store(
-            sources,
-            targets,  # type: ignore[arg-type]  # needs __setitem__, no more
-            lock=False,
-            scheduler="threads",
-            num_workers=writer.threads,
-        )
-
-
-def _whole_tiles(chunks: tuple[int, ...], tile: int) -> tuple[int, ...]:
-    """Chunks of whole tiles near the given ones: no tile is computed in two tasks.
-
-    Examples
-    --------
-    >>> _whole_tiles((100, 100, 50), 64), _whole_tiles((128, 128, 30), 64)
-    ((128, 122), (128, 128, 30))
-    """
-    if all(n % tile == 0 for n in chunks[:-1]):
-        return chunks
-    n = sum(chunks)
-    step = max(round(max(chunks) / tile), 1) * tile
-    return tuple(min(step, n - start) for start in range(0, n, step))
-
-
-class _EncodingTarget:
-    """What dask stores blocks into: encodes their tiles, in the task's own thread."""
-
-    def __init__(self, writer: FlacRasterWriter, position: int) -> None:
-        self.writer = writer
-        self.position = position
-        info = writer.header.arrays[position]
-        self.shape = info.shape
-        self.dtype = numpy_dtype(info.dtype)
-
-    def __setitem__(self, region: tuple[slice, ...], block: NDArray[Any]) -> None:
-        grid: TileGrid = self.writer.header.arrays[self.position].grid
-        within = tuple(slice(s.start, s.stop) for s in region)
-        # xarray's lazy encoders may give a wider dtype than they declared.
-        pixels = block.astype(self.dtype, casting="same_kind", copy=False)
-        for cut in grid.cuts(within):
-            tile = pixels[cut.into]
-            data = self.writer.encoder.encode(self.position, cut.index, tile)
-            self.writer.write_encoded(self.position, cut.index, data)
+    if compute and not any(is_dask_collection(v._data) for v in plan.arrays):  # noqa: SLF001
+        with FlacRasterWriter.create(
+            target,
+            plan.header,
+            overwrite=overwrite,
+            storage_options=storage_options,
+            effort=effort,
+            threads=threads,
+            interleave=interleave,
+        ) as writer:
+            for position, variable in enumerate(plan.arrays):
+                writer.write(np.asarray(variable.values), position=position)
+        return None
+    encoder = TileEncoder(plan.header, effort, interleave)
+    place = begin_place(
+        target, plan.header, overwrite=overwrite, storage_options=storage_options
+    )
+    job = TileJob(encoder, place)
+    try:
+        token = uuid.uuid4().hex
+        task = joined_graph(*encoded_blocks(plan, job, token), job, token)
+        if not compute:
+            return task
+        task.compute(**({"num_workers": threads} if threads else {}))
+    except BaseException:
+        place.abort()
+        raise
+    place.release()
+    return None

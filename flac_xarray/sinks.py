@@ -16,7 +16,7 @@ import tempfile
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 from flac_xarray.errors import SourceError
 from flac_xarray.part_files import claim_part, sweep_parts
@@ -108,6 +108,27 @@ class FileSink:
             msg = f"cannot write {self.name}: {error.strerror}"
             raise SourceError(msg, url=self.name, errno=error.errno) from error
 
+    @classmethod
+    def resume(cls, path: str, part: str, *, overwrite: bool) -> Self:
+        """Go on with a part file that another process began and still holds.
+
+        Raises
+        ------
+        OSError
+            The part file is gone.
+        """
+        sink = cls.__new__(cls)
+        sink.path, sink.part = Path(path), Path(part)
+        sink.name, sink.overwrite = path, overwrite
+        sink._fd = os.open(part, os.O_RDWR | getattr(os, "O_BINARY", 0))
+        return sink
+
+    def close(self) -> None:
+        """Let go of the part file, and leave it where it is."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
     def put(self, data: bytes | memoryview, offset: int) -> None:
         """Write bytes at an offset.
 
@@ -194,9 +215,7 @@ class FileSink:
             if error.__context__ is None:
                 raise SourceError(told, url=self.name, errno=error.errno) from error
             error.__context__.add_note(told)
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        self.close()
 
 
 class UploadSink:
