@@ -22,7 +22,7 @@ class FlacRasterAccessor:
     def __init__(self, data: xr.Dataset | xr.DataArray) -> None:
         self._data = data
 
-    def to_file(self, target: str | os.PathLike[str], **options: Any) -> None:
+    def to_file(self, target: str | os.PathLike[str], **options: Any) -> Any:
         """Write as a FLAC raster; see `flac_xarray.dataset_writer.write`.
 
         Parameters
@@ -31,7 +31,13 @@ class FlacRasterAccessor:
             Path or URL.
         **options
             ``encoding``, ``tile_size``, ``effort``, ``overwrite``,
-            ``storage_options``, ``threads``, ``overviews``, ``resampling``.
+            ``storage_options``, ``threads``, ``overviews``, ``resampling``,
+            ``interleave``, ``compute``.
+
+        Returns
+        -------
+        Delayed or None
+            With ``compute=False``.
 
         Raises
         ------
@@ -42,4 +48,4 @@ class FlacRasterAccessor:
         """
         from flac_xarray.dataset_writer import write
 
-        write(self._data, target, **options)
+        return write(self._data, target, **options)

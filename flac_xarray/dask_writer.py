@@ -14,10 +14,9 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any, Final
 
-import dask
 import dask.array as da
 import numpy as np
-from dask.delayed import Delayed
+from dask.delayed import Delayed, delayed
 from dask.highlevelgraph import HighLevelGraph
 from numpy.typing import NDArray
 
@@ -60,14 +59,12 @@ def begin_place(
     text = os.fspath(target).removeprefix("file://")
     if "://" in text or "::" in text:
         return begin_upload(text, storage_options, overwrite=overwrite)
-    return SharedFile.create(
-        text, overwrite=overwrite, reserve=header_nbytes(header)
-    )
+    return SharedFile.create(text, overwrite=overwrite, reserve=header_nbytes(header))
 
 
 @dataclass(frozen=True, slots=True)
 class _Blocks:
-    """How the blocks of one array are encoded: sent once to each worker, not by task."""
+    """How the blocks of one array are encoded: sent to a worker once, not by task."""
 
     job: TileJob
     position: int
@@ -105,7 +102,7 @@ def encoded_blocks(
             values = np.asarray(variable.values)
             whole = tuple((n,) for n in values.shape)
             blocks = plan_blocks(whole, info.tile, values.dtype.itemsize)
-            array = da.from_array(values, blocks)
+            array = da.from_array(values, blocks)  # type: ignore[no-untyped-call]
         else:
             array = variable.data
             blocks = plan_blocks(array.chunks, info.tile, array.dtype.itemsize)
@@ -114,13 +111,13 @@ def encoded_blocks(
         if array.size == 0:
             continue
         starts = tuple(tuple(accumulate(c, initial=0))[:-1] for c in blocks)
-        shared = dask.delayed(
+        shared = delayed(
             _Blocks(job, position, starts),
             name=f"flac-blocks-{position}-{token}",
             traverse=False,
         )
         answers.append(
-            da.map_blocks(
+            da.map_blocks(  # type: ignore[no-untyped-call]
                 _encode,
                 array,
                 shared,
@@ -204,7 +201,7 @@ def joined_graph(
     tasks[last] = (_finish, job_key, keys)
     # The optimization has merged the arrays' layers: one is as good as several.
     layers = {last: dict(graph) | tasks}
-    return Delayed(last, HighLevelGraph(layers, {last: set()}))
+    return Delayed(last, HighLevelGraph(layers, {last: set()}))  # type: ignore[no-untyped-call]
 
 
 def _plan_tree(

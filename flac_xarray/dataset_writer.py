@@ -138,7 +138,8 @@ def write(  # noqa: PLR0913
         task = joined_graph(*encoded_blocks(plan, job, token), job, token)
         if not compute:
             return task
-        task.compute(**({"num_workers": threads} if threads else {}))
+        options = {"num_workers": threads} if threads else {}
+        task.compute(**options)  # type: ignore[no-untyped-call]
     except BaseException:
         place.abort()
         raise

@@ -16,6 +16,7 @@ __all__ = [
     "NotFlacRasterError",
     "NotLosslessError",
     "RangeNotSupportedError",
+    "RechunkWarning",
     "SourceChangedError",
     "SourceError",
     "TruncatedError",
@@ -164,3 +165,7 @@ class SourceChangedError(SourceError):
 
 class LossyFileWarning(UserWarning):
     """The file's own writer lost values: what is read is all that there is."""
+
+
+class RechunkWarning(UserWarning):
+    """Chunks do not consist of whole tiles, so that they are held and copied."""

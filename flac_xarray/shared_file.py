@@ -137,15 +137,15 @@ class SharedFile:
         """
         try:
             with _exclusive(self._claims, create=False):
-                os.unlink(self._claims)
-                return os.stat(self.part).st_size
+                Path(self._claims).unlink()
+                return Path(self.part).stat().st_size
         except OSError as error:
             raise self._failed(error) from error
 
     def abort(self) -> None:
         """Leave nothing behind, where this process began the file."""
         with contextlib.suppress(OSError):
-            os.unlink(self._claims)
+            Path(self._claims).unlink()
         if self._sink is not None:
             self._sink.abort()
 

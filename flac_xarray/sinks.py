@@ -16,12 +16,14 @@ import tempfile
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Final, Protocol, Self
 
 from flac_xarray.errors import SourceError
 from flac_xarray.part_files import claim_part, sweep_parts
 
 __all__ = ["FileSink", "MemorySink", "Sink", "UploadSink", "open_sink"]
+
+FLAGS: Final = os.O_RDWR | getattr(os, "O_BINARY", 0)
 
 
 class Sink(Protocol):
@@ -120,7 +122,7 @@ class FileSink:
         sink = cls.__new__(cls)
         sink.path, sink.part = Path(path), Path(part)
         sink.name, sink.overwrite = path, overwrite
-        sink._fd = os.open(part, os.O_RDWR | getattr(os, "O_BINARY", 0))
+        sink._fd = os.open(part, FLAGS)  # noqa: SLF001  (its own)
         return sink
 
     def close(self) -> None:

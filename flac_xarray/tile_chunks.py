@@ -10,10 +10,18 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Sequence
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import Final
 
-__all__ = ["Chunks", "RechunkWarning", "plan_blocks", "reads_per_chunk", "warn_if_expensive"]
+from flac_xarray.errors import RechunkWarning
+
+__all__ = [
+    "Chunks",
+    "RechunkWarning",
+    "plan_blocks",
+    "reads_per_chunk",
+    "warn_if_expensive",
+]
 
 MAX_BLOCK_NBYTES: Final = 64 << 20
 """Bytes of pixels that one task encodes, unless one tile is larger."""
@@ -23,10 +31,6 @@ EXPENSIVE_NBYTES: Final = 64 << 20
 """Smaller arrays are rechunked without a word."""
 
 Chunks = tuple[tuple[int, ...], ...]
-
-
-class RechunkWarning(UserWarning):
-    """Chunks and tiles do not match, so that chunks are held and copied."""
 
 
 def plan_blocks(chunks: Chunks, tile: Sequence[int], itemsize: int) -> Chunks:
@@ -57,9 +61,7 @@ def plan_blocks(chunks: Chunks, tile: Sequence[int], itemsize: int) -> Chunks:
         # Leading dims are cut first: their tiles are mostly one pixel deep.
         fits = max(int(MAX_BLOCK_NBYTES / (nbytes / largest[axis])) // t, 1) * t
         if fits < largest[axis]:
-            blocks[axis] = tuple(
-                piece for n in blocks[axis] for piece in _cut(n, fits)
-            )
+            blocks[axis] = tuple(piece for n in blocks[axis] for piece in _cut(n, fits))
             largest[axis] = max(blocks[axis])
     return tuple(blocks)
 
@@ -101,9 +103,7 @@ def reads_per_chunk(chunks: Chunks, blocks: Chunks) -> float:
         total = 0
         for stop, n in zip(accumulate(want), want, strict=True):
             total += sum(
-                b - a
-                for a, b in zip(starts, starts[1:], strict=False)
-                if a < stop and b > stop - n
+                b - a for a, b in pairwise(starts) if a < stop and b > stop - n
             )
         reads *= total / max(starts[-1], 1)
     return round(reads, 2)
@@ -119,7 +119,7 @@ def warn_if_expensive(
     sizes = tuple(max(c, default=0) for c in chunks)
     warnings.warn(
         f"variable {name!r}: chunks of {sizes} pixels do not consist of tiles of "
-        f"{tuple(tile)}: each is needed by {reads:.1f} tasks and is held and copied for "
+        f"{tuple(tile)}: each is needed by {reads:.1f} tasks and held for "
         "them. Chunks that are whole tiles, or tile_size= after the chunks, avoid it",
         RechunkWarning,
         stacklevel=5,

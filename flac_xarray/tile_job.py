@@ -65,9 +65,7 @@ class TileJob:
         """What the file will say about itself."""
         return self.encoder.header
 
-    def encode(
-        self, position: int, start: Sequence[int], block: NDArray[Any]
-    ) -> Batch:
+    def encode(self, position: int, start: Sequence[int], block: NDArray[Any]) -> Batch:
         """Encode a block of whole tiles.
 
         Parameters
@@ -83,9 +81,7 @@ class TileJob:
         # xarray's lazy encoders may give a wider dtype than they declared.
         dtype = numpy_dtype(info.dtype)
         pixels = block.astype(dtype, casting="same_kind", copy=False)
-        within = tuple(
-            slice(o, o + n) for o, n in zip(start, block.shape, strict=True)
-        )
+        within = tuple(slice(o, o + n) for o, n in zip(start, block.shape, strict=True))
         return self.store(
             EncodedTile(
                 position,
