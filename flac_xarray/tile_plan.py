@@ -1,10 +1,13 @@
-"""The tiles that one computation needs, fetched in batches ahead of their readers.
+"""The tiles that one computation needs, read by its tasks.
 
 Strategy: under dask each task reads one tile, so on a slow link each would wait for a
 round trip of its own. A `TilePlan` knows all the tiles that a computation will read
-(dask's culling tells it, see `dask_tiles`), so when the first of a batch is asked for,
-that batch and the next ones are fetched together in the background and wait,
-compressed, for the tasks that decode them. Nothing is fetched that no task wants.
+(dask's culling tells it, see `dask_tiles`), those of a mask or an alpha band included,
+and has them fetched ahead of the tasks (`fetch_ahead`).
+
+On a cluster the scheduler spreads neighbouring tasks over workers, and a worker that
+fetched ahead would fetch what others fetch too. There it is done only for a worker
+whose own reads follow each other, as those of a single worker do.
 """
 
 from __future__ import annotations
@@ -12,12 +15,15 @@ from __future__ import annotations
 import sys
 import threading
 import zlib
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
+
+from flac_xarray.fetch_ahead import Data, FetchAhead
+from flac_xarray.masking import Masking
 
 if TYPE_CHECKING:
     from flac_xarray.lazy_array import RasterArray
@@ -25,12 +31,10 @@ if TYPE_CHECKING:
 
 __all__ = ["TilePlan"]
 
-BATCH_NBYTES: Final = 4 << 20
-"""Bytes of compressed tiles that are fetched as one plan."""
-AHEAD: Final = 4
-"""Batches under way or waiting, the one being read included."""
-
-Data = bytes | memoryview
+WATCHED: Final = 12
+"""Reads of a cluster's worker that must lie close together."""
+GAPS: Final = 3
+"""Tiles among them that others may have read."""
 
 
 class TilePlan:
@@ -48,11 +52,8 @@ class TilePlan:
         self.array = array
         self.numbers = numbers
         self._lock = threading.Lock()
-        self._waiting: dict[int, Future[Data]] = {}
-        self._unread: dict[int, int] = {}
-        self._finished: set[int] = set()
-        self._batches: list[NDArray[np.uint32]] | None = None
-        self._starts = np.zeros(0, np.uint32)
+        self._queues: dict[int, FetchAhead] | None = None
+        self._recent: deque[int] = deque(maxlen=WATCHED)
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Steps of a selection are alike: 100,000 numbers become a few hundred bytes.
@@ -64,68 +65,71 @@ class TilePlan:
 
     def read(self, block: tuple[slice, ...]) -> NDArray[Any]:
         """Read one block of the array, its tiles being among the plan's."""
-        return self.array.read_block(block, None if _on_a_cluster() else self._fetch)
+        return self.array.read_block(block, self._fetch)
 
     def _fetch(
         self, raster: FlacRaster, position: int, numbers: Sequence[int]
     ) -> Iterator[tuple[int, Data]]:
         """Give the bytes of tiles; the reader's way to ask, see `FlacRaster`."""
+        # A local file does not make its readers wait.
         is_local = raster.source.limits.concurrency == 1
-        # A local file does not make its readers wait; a mask's tiles are not planned.
-        if is_local or position != self.array.position:
+        with self._lock:
+            if self._queues is None:
+                self._queues = {} if is_local else self._announce(raster)
+        queue = self._queues.get(position)
+        if queue is None:
             yield from raster.fetch_tiles(position, numbers)
             return
+        ahead = self._is_sequential(numbers) if _on_a_cluster() else True
         for k, number in enumerate(numbers):
-            yield k, self._take(raster, number)
+            yield k, queue.take(raster, number, ahead=ahead)
 
-    def _take(self, raster: FlacRaster, number: int) -> Data:
+    def _announce(self, raster: FlacRaster) -> dict[int, FetchAhead]:
+        """Find what the tasks will read of each array."""
+        at = self.array.position
+        numbers = self.numbers.tolist()
+        uses = {at: Counter(numbers)}
+        if self.array.masked:
+            rules = Masking.of(raster.header, at)
+            if rules.mask is not None:
+                uses[rules.mask] = Counter(_mask_tiles(raster, rules, numbers))
+            elif rules.alpha is not None:
+                uses[at].update(_alpha_tiles(raster, rules, numbers))
+        return {k: FetchAhead(k, counts) for k, counts in uses.items()}
+
+    def _is_sequential(self, numbers: Sequence[int]) -> bool:
+        """Whether this process reads, of late, nearly all tiles of a stretch."""
         with self._lock:
-            if self._batches is None:
-                self._batches = self._split(raster)
-                self._starts = np.array([b[0] for b in self._batches], np.uint32)
-            batch = int(np.searchsorted(self._starts, number, "right")) - 1
-            for following in range(batch, min(batch + AHEAD, len(self._batches))):
-                # One that was read whole is not fetched again for an earlier one.
-                if following not in self._finished:
-                    self._start(raster, following)
-            job = self._waiting.pop(number, None)
-            if job is not None:
-                self._note_read(batch)
-        if job is None:  # read a second time, by a task that is run again
-            ((_, data),) = raster.fetch_tiles(self.array.position, [number])
-            return data
-        return job.result()
+            self._recent.extend(np.searchsorted(self.numbers, numbers).tolist())
+            recent = set(self._recent)
+        return len(recent) == WATCHED and max(recent) - min(recent) < len(recent) + GAPS
 
-    def _split(self, raster: FlacRaster) -> list[NDArray[np.uint32]]:
-        """Cut the plan into batches of about `BATCH_NBYTES`."""
-        entries = raster.index.lookup(self.array.position, self.numbers.tolist())
-        ends = np.cumsum([entry.nbytes for entry in entries])
-        batch_of = ends // BATCH_NBYTES
-        return np.split(self.numbers, np.flatnonzero(np.diff(batch_of)) + 1)
 
-    def _start(self, raster: FlacRaster, batch: int) -> None:
-        """Begin to fetch a batch, unless it is under way or waits to be read."""
-        if batch in self._unread or self._batches is None:
-            return
-        numbers = self._batches[batch].tolist()
-        self._unread[batch] = len(numbers)
-        jobs: list[Future[Data]] = [Future() for _ in numbers]
-        self._waiting.update(zip(numbers, jobs, strict=True))
-        threading.Thread(
-            target=_fetch_batch,
-            args=(raster, self.array.position, numbers, jobs),
-            name="flac-raster-fetch",
-            daemon=True,
-        ).start()
+def _mask_tiles(
+    raster: FlacRaster, rules: Masking, numbers: Sequence[int]
+) -> Iterator[int]:
+    """Give the mask's tiles under each tile, as `Masking.apply` reads them."""
+    assert rules.mask is not None  # noqa: S101
+    grid = raster.header.arrays[rules.position].grid
+    mask_grid = raster.header.arrays[rules.mask].grid
+    for number in numbers:
+        block = list(grid.slices(grid.index(number)))
+        if rules.band_axis is not None and not rules.mask_has_bands:
+            del block[rules.band_axis]
+        yield from (cut.number for cut in mask_grid.cuts(block))
 
-    def _note_read(self, batch: int) -> None:
-        """Forget a batch that was read whole, so that a second pass fetches it anew."""
-        self._unread[batch] -= 1
-        if not self._unread[batch]:
-            del self._unread[batch]
-            self._finished.add(batch)
-        if self._batches is not None and len(self._finished) == len(self._batches):
-            self._finished.clear()  # the next computation begins anew
+
+def _alpha_tiles(
+    raster: FlacRaster, rules: Masking, numbers: Sequence[int]
+) -> Iterator[int]:
+    """Give the alpha band's tile over each tile, as `Masking.apply` reads it."""
+    assert rules.alpha is not None  # noqa: S101
+    assert rules.band_axis is not None  # noqa: S101
+    grid = raster.header.arrays[rules.position].grid
+    for number in numbers:
+        index = list(grid.index(number))
+        index[rules.band_axis] = rules.alpha // grid.tile[rules.band_axis]
+        yield grid.number(index)
 
 
 def _unpacked(array: RasterArray, steps: bytes) -> TilePlan:
@@ -133,24 +137,8 @@ def _unpacked(array: RasterArray, steps: bytes) -> TilePlan:
     return TilePlan(array, numbers)
 
 
-def _fetch_batch(
-    raster: FlacRaster, position: int, numbers: list[int], jobs: list[Future[Data]]
-) -> None:
-    try:
-        for k, data in raster.fetch_tiles(position, numbers):
-            jobs[k].set_result(data)
-    except BaseException as error:  # noqa: BLE001  (raised again in the tasks that wait)
-        for job in jobs:
-            if not job.done():
-                job.set_exception(error)
-
-
 def _on_a_cluster() -> bool:
-    """Whether this is a task on a dask.distributed worker.
-
-    The scheduler spreads neighbouring tasks over workers, so a worker that fetched
-    ahead would fetch what others fetch too.
-    """
+    """Whether this is a task on a dask.distributed worker."""
     worker = sys.modules.get("distributed.worker")
     if worker is None:
         return False

@@ -83,9 +83,9 @@ def test_threads_do_not_wait_for_a_round_trip_each(server, band_data):
 
 
 def test_batches_are_fetched_ahead_and_bounded(server, band_data, monkeypatch):
-    from flac_xarray import tile_plan
+    from flac_xarray import fetch_ahead
 
-    monkeypatch.setattr(tile_plan, "BATCH_NBYTES", 4096)
+    monkeypatch.setattr(fetch_ahead, "BATCH_NBYTES", 4096)
     with dask.config.set(scheduler="threads", num_workers=2):
         np.testing.assert_array_equal(band_data.compute(), PIXELS)
     assert 4 < server.requests["/a.flac"] < N_TILES / 2
@@ -96,9 +96,9 @@ def test_batches_are_fetched_ahead_and_bounded(server, band_data, monkeypatch):
 
 
 def test_tiles_in_any_order_are_fetched_once(server, band_data, monkeypatch):
-    from flac_xarray import tile_plan
+    from flac_xarray import fetch_ahead
 
-    monkeypatch.setattr(tile_plan, "BATCH_NBYTES", 4096)
+    monkeypatch.setattr(fetch_ahead, "BATCH_NBYTES", 4096)
     layer = dict(next(iter(band_data.data.dask.layers.values())))
     (plan,) = [task() for key, task in layer.items() if not isinstance(key, tuple)]
     rows = [slice(r, min(r + TILE, 300)) for r in range(0, 300, TILE)]

@@ -1,0 +1,197 @@
+"""Tiles fetched in batches ahead of whoever reads them one by one.
+
+Strategy: the tiles that will be read are known, in what order is not: dask reads
+forwards, backwards, or jumps. They are cut into batches of neighbours. When a batch is
+first asked for, it and those that lie ahead of it, the way the reader is going, are
+fetched in the background, and their tiles wait, compressed, to be taken. Enough are
+under way to fill a link (`FLYING_NBYTES`), the next begins when one has ended, and a
+bounded amount waits (`WINDOW_NBYTES`). No tile is fetched twice in one pass and none
+that is not wanted. A reader that takes a little of every batch would make all of them
+wait at once; beyond `MAX_WAITING_NBYTES` it gets its tiles one at a time.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from flac_xarray.reader import FlacRaster
+
+__all__ = ["FetchAhead"]
+
+BATCH_NBYTES: Final = 2 << 20
+"""Bytes of compressed tiles that are fetched as one plan."""
+FLYING_NBYTES: Final = 24 << 20
+"""Batches are started ahead while fewer bytes than these are under way."""
+WINDOW_NBYTES: Final = 64 << 20
+"""Batches are started ahead while fewer bytes than these are under way or wait."""
+MAX_WAITING_NBYTES: Final = 128 << 20
+"""Bytes that may wait in all, however the tiles are read."""
+
+Data = bytes | memoryview
+
+
+class FetchAhead:
+    """The tiles of one array that will be read, and how often each.
+
+    Parameters
+    ----------
+    position
+        Which of `Header.arrays`.
+    uses
+        How often each tile number will be taken.
+    """
+
+    def __init__(self, position: int, uses: Mapping[int, int]) -> None:
+        self.position = position
+        self.uses = uses
+        self._lock = threading.Lock()
+        self._batches: list[NDArray[np.uint32]] = []
+        self._starts = np.zeros(0, np.uint32)
+        self._nbytes: dict[int, int] = {}
+        self._flying_nbytes = 0
+        self._begin()
+
+    def _begin(self) -> None:
+        """Forget what was read: a second pass fetches anew."""
+        self._left = Counter(self.uses)
+        self._jobs: dict[int, Future[Data]] = {}
+        self._waiting_nbytes = 0
+        self._unstarted = set(range(len(self._batches)))
+        self._reached: set[int] = set()
+        self._last: int | None = None
+        self._step = 0
+
+    def take(self, raster: FlacRaster, number: int, *, ahead: bool = True) -> Data:
+        """Give the bytes of one tile, waiting for them if need be.
+
+        Parameters
+        ----------
+        raster
+            Where to fetch.
+        number
+            The tile; one that was not announced, or is read once more than that, is
+            fetched by itself.
+        ahead
+            Whether batches are started; tiles that wait are taken in any case.
+        """
+        with self._lock:
+            if not self._batches:
+                self._split(raster)
+            if ahead and self._left[number]:
+                self._go_to(raster, number)
+            job = self._taken(number)
+        if job is not None:
+            return job.result()
+        ((_, data),) = raster.fetch_tiles(self.position, [number])
+        return data
+
+    def _split(self, raster: FlacRaster) -> None:
+        """Cut the tiles into batches of about `BATCH_NBYTES`."""
+        numbers = np.array(sorted(self.uses), np.uint32)
+        entries = raster.index.lookup(self.position, numbers.tolist())
+        nbytes = [entry.nbytes for entry in entries]
+        batch_of = np.cumsum(nbytes) // BATCH_NBYTES
+        self._batches = np.split(numbers, np.flatnonzero(np.diff(batch_of)) + 1)
+        self._starts = np.array([b[0] for b in self._batches], np.uint32)
+        self._nbytes = dict(zip(numbers.tolist(), nbytes, strict=True))
+        self._unstarted = set(range(len(self._batches)))
+
+    def _go_to(self, raster: FlacRaster, number: int) -> None:
+        """Start the batch of a tile, unless it was, and those that lie ahead of it."""
+        batch = int(np.searchsorted(self._starts, number, "right")) - 1
+        # Threads read several batches by turns: only a new one tells the way.
+        if batch not in self._reached:
+            self._reached.add(batch)
+            if self._last is not None:
+                self._step = 1 if batch > self._last else -1
+            self._last = batch
+        if batch in self._unstarted and self._waiting_nbytes < MAX_WAITING_NBYTES:
+            self._start(raster, batch)
+        self._top_up(raster)
+
+    def _top_up(self, raster: FlacRaster) -> None:
+        """Start the batches that lie ahead, as far as the limits go."""
+        for following in self._onwards(self._last or 0):
+            if (
+                not self._unstarted
+                or self._flying_nbytes >= FLYING_NBYTES
+                or self._waiting_nbytes >= WINDOW_NBYTES
+            ):
+                return
+            if following in self._unstarted:
+                self._start(raster, following)
+
+    def _onwards(self, batch: int) -> Iterator[int]:
+        """Give the other batches: those ahead, then those behind, the nearest first.
+
+        While it is not known which way is ahead, it is the two neighbours.
+        """
+        above = range(batch + 1, len(self._batches))
+        below = range(batch - 1, -1, -1)
+        if not self._step:
+            return itertools.chain(above[:1], below[:1])
+        return itertools.chain(*((above, below) if self._step > 0 else (below, above)))
+
+    def _start(self, raster: FlacRaster, batch: int) -> None:
+        """Begin to fetch what is left of a batch."""
+        self._unstarted.remove(batch)
+        numbers = [n for n in self._batches[batch].tolist() if self._left[n]]
+        if not numbers:  # all were taken one at a time
+            return
+        nbytes = sum(self._nbytes[n] for n in numbers)
+        self._waiting_nbytes += nbytes
+        self._flying_nbytes += nbytes
+        jobs: list[Future[Data]] = [Future() for _ in numbers]
+        self._jobs.update(zip(numbers, jobs, strict=True))
+        threading.Thread(
+            target=self._fetch,
+            args=(raster, numbers, jobs, nbytes),
+            name="flac-raster-fetch",
+            daemon=True,
+        ).start()
+
+    def _fetch(
+        self,
+        raster: FlacRaster,
+        numbers: Sequence[int],
+        jobs: Sequence[Future[Data]],
+        nbytes: int,
+    ) -> None:
+        """Fetch a batch, then see to the next: a thread's whole life."""
+        try:
+            for k, data in raster.fetch_tiles(self.position, numbers):
+                jobs[k].set_result(data)
+        except BaseException as error:  # noqa: BLE001  (raised again in who waits)
+            for job in jobs:
+                if not job.done():
+                    job.set_exception(error)
+            with self._lock:
+                self._flying_nbytes -= nbytes
+            return
+        with self._lock:
+            self._flying_nbytes -= nbytes
+            if self._last is not None:  # else the pass is over
+                self._top_up(raster)
+
+    def _taken(self, number: int) -> Future[Data] | None:
+        """Count a tile as read, and give its fetch; None when it has none."""
+        if not self._left[number]:
+            return None
+        job = self._jobs.get(number)
+        self._left[number] -= 1
+        if not self._left[number]:
+            del self._left[number]
+            if self._jobs.pop(number, None) is not None:
+                self._waiting_nbytes -= self._nbytes[number]
+            if not self._left:
+                self._begin()
+        return job
