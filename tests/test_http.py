@@ -98,6 +98,26 @@ class TestRequests:
         source = open_source(fault_server.url_of("a.flac"))
         assert [position for position, _ in source.read_ranges(THREE)][-1] == 0
 
+    def test_parts_come_before_their_request_ends(self, fault_server, quick):
+        fault_server.faults = [Stall(5000, times=1)]
+        limits = replace(quick, timeout=2)
+        source = open_source(fault_server.url_of("a.flac"), limits=limits)
+        neighbours = [ByteRange(k, k + 1000) for k in range(0, 10_000, 1000)]
+        start = time.monotonic()
+        arriving = source.read_ranges(neighbours)
+        first = [next(arriving)[0] for _ in range(5)]
+        assert time.monotonic() - start < limits.timeout
+        assert [*first, *(k for k, _ in arriving)] == list(range(10))
+        asked = [headers["Range"] for _, headers in fault_server.seen]
+        # What came is not asked for again.
+        assert asked == ["bytes=0-9999", "bytes=5000-9999"]
+
+    def test_a_part_does_not_hold_its_request(self, fault_server):
+        source = open_source(fault_server.url_of("a.flac"))
+        neighbours = [ByteRange(k, k + 1000) for k in range(0, 100_000, 1000)]
+        for _, data in source.read_ranges(neighbours):
+            assert len(data.obj) == 1000
+
     def test_abandoning_cancels(self, fault_server, quick):
         fault_server.latency = 0.05
         limits = replace(quick, gap=0, concurrency=2)

@@ -1,6 +1,7 @@
 import contextlib
 import gc
 import io
+import itertools
 import multiprocessing
 import os
 import pickle
@@ -15,9 +16,11 @@ from dataclasses import replace
 
 import fsspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from flac_xarray.errors import SourceChangedError, SourceError
-from flac_xarray.ranges import ByteRange, Request
+from flac_xarray.ranges import ByteRange, Request, plan_requests
 from flac_xarray.sources import (
     Counters,
     FetchLimits,
@@ -34,6 +37,7 @@ from flac_xarray.sources import (
 from flac_xarray.sources.fetching import fetch_as_they_arrive
 from flac_xarray.sources.fsspec_source import BlockingFsspecSource
 from flac_xarray.sources.naming import Secrets, display_name
+from flac_xarray.sources.splitting import PartSplitter
 from tests.servers import Redirect, Reset, Stall, Status
 
 RANGES = [
@@ -482,55 +486,58 @@ class TestFetching:
     def test_never_further_ahead_than_allowed(self):
         started = []
 
-        def submit(request):
+        def submit(request, emit):
             started.append(request)
+            emit(request.start)
             done = Future()
-            done.set_result(request.start)
+            done.set_result(None)
             return done
 
         limits = FetchLimits(concurrency=4)
-        consumed = 0
-        for request, data in fetch_as_they_arrive(self.PLAN, submit, limits):
-            assert data == request.start
-            consumed += 1
-            assert len(started) - consumed <= 4
-        assert consumed == 20
+        consumed = []
+        for data in fetch_as_they_arrive(self.PLAN, submit, limits):
+            consumed.append(data)
+            assert len(started) - len(consumed) <= 4
+        assert consumed == [request.start for request in self.PLAN]
 
     @pytest.mark.parametrize(("buffer", "ahead"), [(0, 1), (10, 1), (25, 2), (50, 5)])
     def test_bytes_ahead_are_bounded(self, buffer, ahead):
         pending = []
 
-        def submit(_):
-            pending.append(Future())
-            return pending[-1]
+        def submit(_, emit):
+            pending.append((Future(), emit))
+            return pending[-1][0]
 
         limits = FetchLimits(concurrency=9, buffer=buffer)
         arriving = fetch_as_they_arrive(self.PLAN, submit, limits)
-        threading.Timer(0.05, lambda: pending[0].set_result(b"")).start()
-        next(arriving)
+        threading.Timer(0.05, lambda: pending[0][1]("part")).start()
+        assert next(arriving) == "part"
         assert len(pending) == ahead
         arriving.close()
 
-    def test_in_order_of_arrival(self):
+    def test_in_order_of_arrival_and_before_a_request_ends(self):
         pending = []
 
-        def submit(request):
-            pending.append((request, Future()))
-            return pending[-1][1]
+        def submit(_, emit):
+            pending.append((Future(), emit))
+            return pending[-1][0]
 
         arriving = fetch_as_they_arrive(self.PLAN[:3], submit, FetchLimits())
-        threading.Timer(0.05, lambda: pending[2][1].set_result("third")).start()
-        assert next(arriving) == (self.PLAN[2], "third")
-        pending[0][1].set_result("first")
-        assert next(arriving) == (self.PLAN[0], "first")
+        threading.Timer(0.05, lambda: pending[2][1]("third")).start()
+        assert next(arriving) == "third"
+        pending[0][1]("first")
+        pending[0][0].set_result(None)
+        assert next(arriving) == "first"
         arriving.close()
-        assert pending[1][1].cancelled()
+        assert pending[1][0].cancelled()
+        assert pending[2][0].cancelled()
 
     def test_an_error_cancels_the_rest(self):
         pending = []
 
-        def submit(_):
+        def submit(_, emit):
             pending.append(Future())
+            emit(len(pending))
             if len(pending) == 2:
                 pending[-1].set_exception(SourceError("broken"))
             return pending[-1]
@@ -538,6 +545,46 @@ class TestFetching:
         with pytest.raises(SourceError, match="broken"):
             list(fetch_as_they_arrive(self.PLAN, submit, FetchLimits()))
         assert all(f.cancelled() for k, f in enumerate(pending) if k != 1)
+
+
+class TestSplitting:
+    """Parts of a request against slices of its bytes."""
+
+    DATA = bytes(range(200))
+
+    @given(
+        ranges=st.lists(
+            st.tuples(st.integers(0, 199), st.integers(1, 60)), min_size=1, max_size=8
+        ),
+        steps=st.lists(st.integers(1, 50), min_size=1, max_size=4),
+        fail_at=st.none() | st.integers(0, 200),
+    )
+    def test_each_part_once_and_exact(self, ranges, steps, fail_at):
+        wanted = [ByteRange(a, min(a + n, 200)) for a, n in ranges]
+        for request in plan_requests(wanted, gap=5, max_request=80):
+            found = []
+            splitter = PartSplitter(request, found.append)
+            failed = fail_at is None
+            at = splitter.restart()
+            assert at == request.start
+            for step in itertools.cycle(steps):
+                splitter.feed(self.DATA[at : min(at + step, request.stop)])
+                at = min(at + step, request.stop)
+                if not failed and at >= fail_at:
+                    failed = True
+                    held = {item for item, _ in found}
+                    at = splitter.restart()
+                    left = [p for p in request.parts if p.item not in held]
+                    assert at == request.start + min(
+                        (p.offset for p in left), default=request.nbytes
+                    )
+                if at >= request.stop:
+                    break
+            assert sorted(item for item, _ in found) == sorted(
+                part.item for part in request.parts
+            )
+            for item, data in found:
+                assert data == self.DATA[wanted[item].start : wanted[item].stop]
 
 
 class TestLimits:

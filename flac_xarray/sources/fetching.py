@@ -1,10 +1,10 @@
 """Run a plan of requests concurrently, a bounded distance ahead of the consumer.
 
 Strategy: the consumer's thread does the bookkeeping. It starts requests, through a
-function that returns a future, waits for whichever ends first, tops up, and hands
-over. What is in flight or ended but not yet consumed counts against both limits, so
-memory is bounded however slow the consumer. Futures come from an event loop or from a
-thread pool: this module does not care.
+function that returns a future, hands over what they emit as it arrives, waits for
+whichever ends first, and tops up. What is in flight or ended but not yet consumed
+counts against both limits, so memory is bounded however slow the consumer. Futures
+come from an event loop or from a thread pool: this module does not care.
 """
 
 from __future__ import annotations
@@ -25,17 +25,18 @@ T = TypeVar("T")
 
 def fetch_as_they_arrive(
     requests: Sequence[Request],
-    submit: Callable[[Request], Future[T]],
+    submit: Callable[[Request, Callable[[T], None]], Future[None]],
     limits: FetchLimits,
-) -> Generator[tuple[Request, T], None, None]:
-    """Yield each request with its result, in the order in which they end.
+) -> Generator[T, None, None]:
+    """Yield what requests bring, in the order in which it arrives.
 
     Parameters
     ----------
     requests
         The plan; started in this order.
     submit
-        Starts one request.
+        Starts one request; it emits what it has from any thread, as often as it
+        likes until its future is done.
     limits
         `concurrency` and `buffer` bound what is under way or waits to be consumed.
 
@@ -51,15 +52,21 @@ def fetch_as_they_arrive(
     >>> plan = [Request(0, 3, ()), Request(5, 7, ())]
     >>> with ThreadPoolExecutor() as pool:
     ...     fetched = fetch_as_they_arrive(
-    ...         plan, lambda r: pool.submit(range, r.start, r.stop), FetchLimits()
+    ...         plan,
+    ...         lambda r, emit: pool.submit(lambda: emit((r.start, r.stop))),
+    ...         FetchLimits(),
     ...     )
-    ...     sorted(list(data) for _, data in fetched)
-    [[0, 1, 2], [5, 6]]
+    ...     sorted(fetched)
+    [(0, 3), (5, 7)]
     """
     upcoming = deque(requests)
-    flying: dict[Future[T], Request] = {}
-    ended: SimpleQueue[Future[T]] = SimpleQueue()
+    flying: dict[Future[None], Request] = {}
+    arrived: SimpleQueue[tuple[Future[None] | None, T | None]] = SimpleQueue()
     held = 0
+
+    def emit(what: T) -> None:
+        arrived.put((None, what))
+
     try:
         while upcoming or flying:
             while upcoming and (
@@ -71,16 +78,18 @@ def fetch_as_they_arrive(
             ):
                 request = upcoming.popleft()
                 held += request.nbytes
-                future = submit(request)
+                future = submit(request, emit)
                 flying[future] = request
-                future.add_done_callback(ended.put)
-            future = ended.get()
-            request = flying.pop(future)
-            held -= request.nbytes
-            data = future.result()
-            del future  # it holds the data too
-            yield request, data
-            del data  # the consumer is done with it: do not keep it while waiting
+                # What it emitted is in the queue before this.
+                future.add_done_callback(lambda f: arrived.put((f, None)))
+            ended, what = arrived.get()
+            if ended is not None:
+                held -= flying.pop(ended).nbytes
+                ended.result()
+                del ended
+            else:
+                yield what  # type: ignore[misc]
+            del what  # the consumer is done with it: do not keep it while waiting
     finally:
         for future in flying:
             future.cancel()

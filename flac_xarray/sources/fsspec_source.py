@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Generator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -22,9 +22,10 @@ from flac_xarray.ranges import Request
 from flac_xarray.sources.fetching import fetch_as_they_arrive
 from flac_xarray.sources.loop_source import Data, LoopSource
 from flac_xarray.sources.naming import Secrets, display_name
-from flac_xarray.sources.planned import PlannedSource
+from flac_xarray.sources.planned import PlannedSource, cut
 from flac_xarray.sources.protocol import FetchLimits, Prefix
 from flac_xarray.sources.retrying import SourceNotFoundError, TransientError, retry
+from flac_xarray.sources.splitting import Emit
 
 __all__ = ["BlockingFsspecSource", "FsspecSource", "translate_error"]
 
@@ -78,18 +79,23 @@ class BlockingFsspecSource(PlannedSource):
 
     def _fetch(
         self, requests: Sequence[Request]
-    ) -> Generator[tuple[Request, Data], None, None]:
+    ) -> Generator[tuple[int, memoryview], None, None]:
         workers = min(self.limits.concurrency, len(requests))
         if workers <= 1:
             yield from super()._fetch(requests)
             return
         pool = ThreadPoolExecutor(workers, "flac-raster-fetch")
+
+        def answer(request: Request, emit: Emit) -> None:
+            data = memoryview(self._answer(request.start, request.stop))
+            for part in cut(request.parts, data):
+                emit(part)
+
+        def submit(request: Request, emit: Emit) -> Future[None]:
+            return pool.submit(answer, request, emit)
+
         try:
-            yield from fetch_as_they_arrive(
-                requests,
-                lambda r: pool.submit(self._answer, r.start, r.stop),
-                self.limits,
-            )
+            yield from fetch_as_they_arrive(requests, submit, self.limits)
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 

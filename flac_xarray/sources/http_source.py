@@ -12,6 +12,7 @@ import asyncio
 import errno
 import os
 import socket
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
@@ -19,11 +20,14 @@ from flac_xarray.errors import SourceError
 from flac_xarray.sources.http_answer import AnswerHead, FileIdentity
 from flac_xarray.sources.loop_source import Data, LoopSource
 from flac_xarray.sources.retrying import TransientError
+from flac_xarray.sources.splitting import PartSplitter
 
 if TYPE_CHECKING:
     import aiohttp
 
 __all__ = ["HttpSource"]
+
+Write = Callable[[bytes], None]
 
 
 class HttpSource(LoopSource):
@@ -37,13 +41,31 @@ class HttpSource(LoopSource):
     """The file, once a server that ignores Range has sent all of it."""
 
     async def _attempt(self, start: int, stop: int, *, prefix: bool) -> Data:
+        body = bytearray()
+        if await self._get(start, stop, body.extend, prefix=prefix):
+            return self._of_whole(start, stop, prefix=prefix)
+        return memoryview(body).toreadonly()
+
+    async def _attempt_parts(self, splitter: PartSplitter, stop: int) -> None:
+        start = splitter.restart()
+        if await self._get(start, stop, splitter.feed, prefix=False):
+            splitter.feed(self._of_whole(start, stop, prefix=False))
+
+    async def _get(self, start: int, stop: int, write: Write, *, prefix: bool) -> bool:
+        """Make one request and write the bytes as they arrive.
+
+        Returns
+        -------
+        bool
+            Whether the whole file is here instead, in `_whole`, and nothing written.
+        """
         import aiohttp
 
         if self._whole is not None:
-            return self._of_whole(start, stop, prefix=prefix)
+            return True
         fs = self._connected()
         session = await fs.set_session()
-        body = bytearray()
+        body = _Body(write)
         self.counters.begin()
         try:
             async with (
@@ -61,9 +83,9 @@ class HttpSource(LoopSource):
         except (aiohttp.ClientError, OSError, ValueError) as error:
             if isinstance(error, SourceError):
                 raise
-            failure = self._failure(error, start, stop, len(body))
+            failure = self._failure(error, start, stop, body.nbytes)
         finally:
-            self.counters.end(len(body))
+            self.counters.end(body.nbytes)
         # Not chained: aiohttp's errors show the URL with its secrets.
         raise failure from None
 
@@ -71,50 +93,47 @@ class HttpSource(LoopSource):
         self,
         answer: aiohttp.ClientResponse,
         head: AnswerHead,
-        body: bytearray,
+        body: _Body,
         *,
         prefix: bool,
-    ) -> Data:
+    ) -> bool:
         """Judge the answer, then read its body."""
         if prefix and head.is_empty_file:
             self._identity = self._identity.merged(FileIdentity(size=0), self.name)
-            return b""
+            return False
         head.raise_for_status()
         if head.is_whole:
-            return await self._accept_whole(answer, head, body, prefix=prefix)
+            await self._accept_whole(answer, head, body)
+            return True
         self._identity = self._identity.merged(head.identity(), self.name)
         expected = head.partial_nbytes(prefix=prefix)
         async for piece in answer.content.iter_any():
-            body += piece
-            if len(body) > expected:
+            if body.nbytes + len(piece) > expected:
                 raise head.long_body(expected)
-        if len(body) < expected:
-            raise head.short_body(expected, len(body))
-        return memoryview(body).toreadonly()
+            body.take(piece)
+        if body.nbytes < expected:
+            raise head.short_body(expected, body.nbytes)
+        return False
 
     async def _accept_whole(
-        self,
-        answer: aiohttp.ClientResponse,
-        head: AnswerHead,
-        body: bytearray,
-        *,
-        prefix: bool,
-    ) -> Data:
+        self, answer: aiohttp.ClientResponse, head: AnswerHead, body: _Body
+    ) -> None:
         """Keep a small file that a server without Range sends, refuse a large one."""
         limit = self.limits.whole_file
         self._identity = self._identity.merged(head.identity(), self.name)
         expected = head.whole_nbytes()
         if expected is not None and expected > limit:
             raise head.refuse_whole(limit)
+        whole = bytearray()
+        body.write = whole.extend
         async for piece in answer.content.iter_any():
-            body += piece
-            if len(body) > limit:
+            body.take(piece)
+            if body.nbytes > limit:
                 raise head.refuse_whole(limit)
         # aiohttp has checked the length if there was one.
-        size = FileIdentity(size=len(body))
+        size = FileIdentity(size=len(whole))
         self._identity = self._identity.merged(size, self.name)
-        self._whole = bytes(body)
-        return self._of_whole(head.start, head.stop, prefix=prefix)
+        self._whole = bytes(whole)
 
     def _of_whole(self, start: int, stop: int, *, prefix: bool) -> Data:
         whole = self._whole or b""
@@ -163,6 +182,18 @@ class HttpSource(LoopSource):
             or (isinstance(cause, socket.gaierror) and cause.errno != socket.EAI_AGAIN)
         )
         return final if hopeless else TransientError(final)
+
+
+class _Body:
+    """Counts the bytes of a body on their way to whoever wants them."""
+
+    def __init__(self, write: Write) -> None:
+        self.write = write
+        self.nbytes = 0
+
+    def take(self, piece: bytes) -> None:
+        self.nbytes += len(piece)
+        self.write(piece)
 
 
 def _system_says(cause: Exception) -> str:

@@ -12,23 +12,25 @@ from __future__ import annotations
 import asyncio
 import threading
 from abc import abstractmethod
-from collections.abc import Generator, Sequence
+from collections.abc import Awaitable, Callable, Generator, Sequence
 from concurrent.futures import Future
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from flac_xarray.errors import SourceError
-from flac_xarray.ranges import Request
+from flac_xarray.ranges import ByteRange, Request
 from flac_xarray.sources.fetching import fetch_as_they_arrive
 from flac_xarray.sources.http_answer import FileIdentity
 from flac_xarray.sources.naming import Secrets, display_name
 from flac_xarray.sources.planned import PlannedSource
 from flac_xarray.sources.protocol import FetchLimits, Prefix
 from flac_xarray.sources.retrying import retry_async
+from flac_xarray.sources.splitting import Emit, PartSplitter
 
 __all__ = ["LoopSource"]
 
 Data = bytes | memoryview
+T = TypeVar("T")
 _OF_THE_PARENT: list[object] = []
 
 
@@ -98,19 +100,32 @@ class LoopSource(PlannedSource):
 
     def _fetch(
         self, requests: Sequence[Request]
-    ) -> Generator[tuple[Request, Data], None, None]:
-        return fetch_as_they_arrive(
-            requests, lambda r: self._start(r.start, r.stop, prefix=False), self.limits
-        )
+    ) -> Generator[tuple[int, memoryview], None, None]:
+        return fetch_as_they_arrive(requests, self._start_parts, self.limits)
 
     def _start(self, start: int, stop: int, *, prefix: bool) -> Future[Data]:
         """Start a request on the loop, with its retries."""
+        attempt = partial(self._attempt, start, stop, prefix=prefix)
+        return self._run(attempt, None if prefix else ByteRange(start, stop))
+
+    def _start_parts(self, request: Request, emit: Emit) -> Future[None]:
+        """Start a request of a plan; its parts are emitted as they arrive."""
+        splitter = PartSplitter(request, emit)
+        attempt = partial(self._attempt_parts, splitter, request.stop)
+        return self._run(attempt, ByteRange(request.start, request.stop))
+
+    async def _attempt_parts(self, splitter: PartSplitter, stop: int) -> None:
+        """Make one request for what has not been emitted yet."""
+        splitter.feed(await self._attempt(splitter.restart(), stop, prefix=False))
+
+    def _run(
+        self, attempt: Callable[[], Awaitable[T]], wanted: ByteRange | None
+    ) -> Future[T]:
         size = self._identity.size
-        if size is not None and stop > size and not prefix:
-            raise self._ends_early(start, stop, size)
+        if size is not None and wanted is not None and wanted.stop > size:
+            raise self._ends_early(wanted.start, wanted.stop, size)
         loop = self._connected().loop
         self._refuse_own_thread(loop)
-        attempt = partial(self._attempt, start, stop, prefix=prefix)
         coroutine = retry_async(attempt, self.limits, self.counters)
         return asyncio.run_coroutine_threadsafe(coroutine, loop)
 

@@ -19,7 +19,7 @@ from flac_xarray.errors import SourceError
 from flac_xarray.ranges import ByteRange, Part, Request
 from flac_xarray.sources.protocol import Counters, FetchLimits, Prefix
 
-__all__ = ["PlannedSource"]
+__all__ = ["PlannedSource", "cut"]
 
 _LIVE: weakref.WeakSet[PlannedSource] = weakref.WeakSet()
 
@@ -51,10 +51,11 @@ class PlannedSource(ABC):
 
     def _fetch(
         self, requests: Sequence[Request]
-    ) -> Generator[tuple[Request, bytes | memoryview], None, None]:
-        """Answer the requests of a plan, in any order; here one by one."""
+    ) -> Generator[tuple[int, memoryview], None, None]:
+        """Give the parts of a plan's requests, in any order; here one by one."""
         for request in requests:
-            yield request, self._answer(request.start, request.stop)
+            data = memoryview(self._answer(request.start, request.stop))
+            yield from cut(request.parts, data)
 
     def read_ranges(
         self, ranges: Sequence[ByteRange]
@@ -65,8 +66,7 @@ class PlannedSource(ABC):
             if not wanted.nbytes:
                 yield position, memoryview(b"")
         with closing(self._fetch(self.limits.plan(ranges))) as answers:
-            for request, data in answers:
-                yield from _cut(request.parts, memoryview(data))
+            yield from answers
 
     def read_range(self, start: int, stop: int) -> bytes | memoryview:
         """Read exactly the bytes from `start` up to `stop`; see `Source.read_range`."""
@@ -94,7 +94,8 @@ class PlannedSource(ABC):
         return SourceError(msg, url=self.name, start=start, stop=stop)
 
 
-def _cut(parts: Iterable[Part], view: memoryview) -> Iterator[tuple[int, memoryview]]:
+def cut(parts: Iterable[Part], view: memoryview) -> Iterator[tuple[int, memoryview]]:
+    """Give each part's item, and its bytes out of its request's."""
     for part in parts:
         yield part.item, view[part.offset : part.offset + part.nbytes]
 
