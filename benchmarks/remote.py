@@ -179,6 +179,7 @@ def main() -> None:
     parser.add_argument("--mbit", type=float, default=0, help="of the link; 0: any")
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
     parser.add_argument("--fresh", action="store_true")
+    parser.add_argument("--no-handshake", action="store_true")
     args = parser.parse_args()
     for name, reader in READERS.items():
         if reader.missing:

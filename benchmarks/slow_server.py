@@ -34,17 +34,17 @@ class SlowHandler(RangeHandler):
     server: SlowServer
 
     def setup(self) -> None:
-        """Begin a connection."""
+        """Begin a connection, which the other end knows a round trip later."""
         super().setup()
-        self.is_new = True
+        self.connected_at = time.monotonic() + self.server.handshake
 
     def answer(self, *, send_body: bool) -> None:
         """Answer after the latency."""
         if self.path == "/counts":
             self.tell_counts()
             return
-        time.sleep(self.server.latency * (2 if self.is_new else 1))
-        self.is_new = False
+        handshake = max(0.0, self.connected_at - time.monotonic())
+        time.sleep(handshake + self.server.latency)
         super().answer(send_body=send_body)
 
     def tell_counts(self) -> None:
@@ -71,9 +71,12 @@ class SlowHandler(RangeHandler):
 class SlowServer(RangeServer):
     """A range server with latency (seconds) and bandwidth (bytes a second, 0: any)."""
 
-    def __init__(self, directory: Path, latency: float, bandwidth: float) -> None:
+    def __init__(
+        self, directory: Path, latency: float, bandwidth: float, handshake: float
+    ) -> None:
         super().__init__(directory, SlowHandler)
         self.latency = latency
+        self.handshake = handshake
         self.bandwidth = bandwidth
         self._link = threading.Lock()
         self._free_at = 0.0
@@ -87,20 +90,21 @@ class SlowServer(RangeServer):
         time.sleep(max(0.0, until - time.monotonic()))
 
 
-def _serve(directory: Path, latency: float, bandwidth: float, tell: Connection) -> None:
-    with SlowServer(directory, latency, bandwidth) as server:
+def _serve(directory: Path, link: tuple[float, float, float], tell: Connection) -> None:
+    with SlowServer(directory, *link) as server:
         tell.send(server.url)
         tell.recv()  # until the other end is closed or says so
 
 
 @contextmanager
 def slow_server(
-    directory: Path, latency: float, bandwidth: float = 0.0
+    directory: Path, latency: float, bandwidth: float = 0.0, *, handshake: bool = True
 ) -> Iterator[str]:
     """Serve a directory while the context lasts; give the URL."""
+    link = (latency, bandwidth, latency if handshake else 0.0)
     here, there = multiprocessing.Pipe()
     process = multiprocessing.get_context("spawn").Process(
-        target=_serve, args=(directory, latency, bandwidth, there), daemon=True
+        target=_serve, args=(directory, link, there), daemon=True
     )
     process.start()
     try:

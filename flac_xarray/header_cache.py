@@ -13,6 +13,7 @@ import pickle
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -21,7 +22,7 @@ from flac_xarray.errors import NotFlacRasterError
 from flac_xarray.header import Header
 from flac_xarray.legacy import read_legacy
 from flac_xarray.legacy_tiles import LegacyDecoder
-from flac_xarray.sources import Source, open_source
+from flac_xarray.sources import PlannedSource, Source, open_source
 from flac_xarray.tile_index import TileIndex, read_container
 
 __all__ = ["OpenFile", "forget", "open_file"]
@@ -55,7 +56,9 @@ class OpenFile:
         return replace(self, source=source, index=self.index.on(source))
 
 
-def open_file(source: Source, prefetch: int) -> OpenFile:
+def open_file(
+    source: Source, prefetch: int, meanwhile: Callable[[], object] | None = None
+) -> OpenFile:
     """Read header and tables, unless this process has just read them.
 
     Parameters
@@ -64,9 +67,15 @@ def open_file(source: Source, prefetch: int) -> OpenFile:
         The file.
     prefetch
         Bytes of the first request.
+    meanwhile
+        What the caller has to do anyway: called while the first request is under way.
     """
     key = _key_of(source)
     kept = _look_up(key)
+    if meanwhile is not None:
+        if kept is None and isinstance(source, PlannedSource):
+            source.begin_prefix(prefetch)
+        meanwhile()
     if kept is not None:
         return kept
     first = source.read_prefix(prefetch)

@@ -15,7 +15,7 @@ import sys
 import threading
 import uuid
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -76,21 +76,30 @@ class RasterRef:
         cls,
         target: str | os.PathLike[str] | bytes | BinaryIO,
         storage_options: Mapping[str, Any] | None = None,
+        meanwhile: Callable[[], object] | None = None,
     ) -> Self:
         """Open a file, in one request for most, and keep it for the reads to come.
+
+        `meanwhile` is called while that request is under way.
 
         Raises
         ------
         SourceError, FormatError
             See `FlacRaster.open`.
         """
+        from flac_xarray.header_cache import open_file
         from flac_xarray.reader import FlacRaster
-        from flac_xarray.sources import FileObjectSource, MemorySource
+        from flac_xarray.sources import FileObjectSource, MemorySource, open_source
+        from flac_xarray.tile_index import DEFAULT_PREFETCH
 
+        opened = open_source(target, storage_options)
+        try:
+            file = open_file(opened, DEFAULT_PREFETCH, meanwhile)
+        except BaseException:
+            opened.close()
+            raise
         # xarray and dask keep what they want to keep: no second cache below them.
-        raster = FlacRaster.open(
-            target, storage_options=storage_options, cache_nbytes=0
-        )
+        raster = FlacRaster(file, cache_nbytes=0)
         source = raster.source
         if isinstance(source, MemorySource):
             everything = source.read_prefix(sys.maxsize).data

@@ -210,11 +210,17 @@ class FlacRasterBackend(BackendEntrypoint):
 def _opened(
     filename_or_obj: Any, storage_options: Mapping[str, Any] | None
 ) -> RasterRef:
-    import rioxarray  # noqa: F401  (registers ``.rio`` on the dataset)
-
     from flac_xarray.lazy_array import RasterRef
 
-    return RasterRef.open(_target(filename_or_obj), storage_options)
+    target = _target(filename_or_obj)
+    return RasterRef.open(target, storage_options, meanwhile=_load_libraries)
+
+
+def _load_libraries() -> None:
+    """Import what a dataset needs beyond reading: a second, in a fresh process."""
+    import rioxarray  # noqa: F401  (registers ``.rio`` on the dataset)
+
+    from flac_xarray import cf_layout, dask_tiles, raster_layout  # noqa: F401
 
 
 def _dataset(

@@ -29,6 +29,10 @@ START_SECONDS = 10.0
 class FaultHandler(RangeHandler):
     server: FaultServer
 
+    def setup(self) -> None:
+        super().setup()
+        self.server.number("connection")
+
     def answer(self, *, send_body: bool) -> None:
         self.rewrite: dict[str, str] = {}
         self.cut_at: int | None = None
@@ -80,6 +84,12 @@ class FaultServer(RangeServer):
         with self._numbering:
             self._numbers[path] += 1
             return self._numbers[path] - 1
+
+    @property
+    def connections(self) -> int:
+        """How many were made so far."""
+        with self._numbering:
+            return self._numbers["connection"]
 
     def __exit__(self, *args) -> None:
         self.stopping.set()

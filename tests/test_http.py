@@ -118,6 +118,38 @@ class TestRequests:
         for _, data in source.read_ranges(neighbours):
             assert len(data.obj) == 1000
 
+    def test_connections_wait_for_the_requests_after_the_first(self, fault_server):
+        fault_server.latency = 0.2
+        source = open_source(fault_server.url_of("a.flac"))
+        source.read_prefix(10)
+        assert fault_server.connections == 1 + source.limits.spare_connections == 4
+        assert fault_server.requests["/a.flac"] == 1
+        rows = [ByteRange(k, k + 10) for k in (0, 1000, 2000, 3000)]
+        start = time.monotonic()
+        assert len(list(source.read_ranges(rows))) == 4
+        assert time.monotonic() - start < 2 * 0.2  # together, on the four
+        assert fault_server.connections == 4
+
+    @pytest.mark.parametrize("spare", [0, 2])
+    def test_as_many_spare_connections_as_asked_for(self, fault_server, quick, spare):
+        fault_server.latency = 0.1
+        limits = replace(quick, spare_connections=spare)
+        options = {"skip_instance_cache": True}
+        source = open_source(fault_server.url_of("a.flac"), options, limits=limits)
+        source.read_prefix(10)
+        assert fault_server.connections == 1 + spare
+
+    def test_a_begun_prefix_is_the_one_that_is_read(self, fault_server, payload):
+        fault_server.latency = 0.2
+        source = open_source(fault_server.url_of("a.flac"))
+        source.begin_prefix(100)
+        time.sleep(0.3)  # the caller has other things to do
+        start = time.monotonic()
+        assert source.read_prefix(100).data == payload[:100]
+        assert time.monotonic() - start < 0.1
+        assert source.read_prefix(200).data == payload[:200]
+        assert source.counters.requests == 2
+
     def test_abandoning_cancels(self, fault_server, quick):
         fault_server.latency = 0.05
         limits = replace(quick, gap=0, concurrency=2)

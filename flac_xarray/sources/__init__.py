@@ -15,6 +15,7 @@ from flac_xarray.sources.fsspec_source import FsspecSource
 from flac_xarray.sources.http_source import HttpSource
 from flac_xarray.sources.memory_source import FileObjectSource, MemorySource
 from flac_xarray.sources.opening import open_source
+from flac_xarray.sources.planned import PlannedSource
 from flac_xarray.sources.protocol import (
     Counters,
     FetchLimits,
@@ -34,6 +35,7 @@ __all__ = [
     "FsspecSource",
     "HttpSource",
     "MemorySource",
+    "PlannedSource",
     "Prefix",
     "S3Source",
     "Source",

@@ -17,6 +17,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from flac_xarray.errors import SourceError
+from flac_xarray.sources.connecting import connect_ahead
 from flac_xarray.sources.http_answer import AnswerHead, FileIdentity
 from flac_xarray.sources.loop_source import Data, LoopSource
 from flac_xarray.sources.retrying import TransientError
@@ -39,6 +40,18 @@ class HttpSource(LoopSource):
 
     _whole: bytes | None = None
     """The file, once a server that ignores Range has sent all of it."""
+
+    def begin_prefix(self, nbytes: int) -> None:
+        """Start what `read_prefix` of as many bytes will give, without waiting."""
+        super().begin_prefix(nbytes)
+        asyncio.run_coroutine_threadsafe(self._connect(), self._connected().loop)
+
+    async def _connect(self) -> None:
+        """Open connections for the requests after the first."""
+        fs = self._connected()
+        session = await fs.set_session()
+        url, options = fs.encode_url(self._path), self._options(fs, 0, 1)
+        await connect_ahead(session, url, options, self.limits.spare_connections)
 
     async def _attempt(self, start: int, stop: int, *, prefix: bool) -> Data:
         body = bytearray()

@@ -64,6 +64,7 @@ class LoopSource(PlannedSource):
         self._url = url
         self._identity = identity or FileIdentity()
         self._secrets = Secrets(url, fs.storage_options)
+        self._begun: dict[int, Future[Data]] = {}
         self._forked = False
         self._forking = threading.Lock()
 
@@ -89,10 +90,16 @@ class LoopSource(PlannedSource):
             Not worth one.
         """
 
+    def begin_prefix(self, nbytes: int) -> None:
+        """Start what `read_prefix` of as many bytes will give, without waiting."""
+        # There is no Range of no bytes.
+        self._begun[nbytes] = self._start(0, max(nbytes, 1), prefix=True)
+
     def read_prefix(self, nbytes: int) -> Prefix:
         """Read at most `nbytes` from the start; see `Source.read_prefix`."""
-        # There is no Range of no bytes.
-        data = self._wait(self._start(0, max(nbytes, 1), prefix=True))
+        if nbytes not in self._begun:
+            self.begin_prefix(nbytes)
+        data = self._wait(self._begun.pop(nbytes))
         return Prefix(data[:nbytes], self._identity.size, self._identity.token)
 
     def _answer(self, start: int, stop: int) -> Data:
@@ -157,6 +164,7 @@ class LoopSource(PlannedSource):
     def _after_fork(self) -> None:
         super()._after_fork()
         self._forking = threading.Lock()
+        self._begun = {}
         self._forked = True
 
 

@@ -41,6 +41,9 @@ class PlannedSource(ABC):
         self.counters = Counters()
         _LIVE.add(self)
 
+    def begin_prefix(self, nbytes: int) -> None:  # noqa: B027 - most answer at once
+        """Start what `read_prefix` of as many bytes will give, without waiting."""
+
     @abstractmethod
     def read_prefix(self, nbytes: int) -> Prefix:
         """Read at most `nbytes` from the start of the file."""

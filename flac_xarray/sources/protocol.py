@@ -50,6 +50,8 @@ class FetchLimits:
     """Requests in flight or waiting for the consumer, per read."""
     buffer: int = 64 * MB
     """Bytes in flight or waiting for the consumer, per read; one request always may."""
+    spare_connections: int = 3
+    """Connections to a web server that opening a file makes beside its own."""
     timeout: float = 30.0
     """Seconds without a byte after which an attempt fails."""
     retries: int = 4
@@ -68,6 +70,7 @@ class FetchLimits:
             "max_request": self.max_request - 1,
             "concurrency": self.concurrency - 1,
             "buffer": self.buffer,
+            "spare_connections": self.spare_connections,
         }
         wrong = [name for name, value in least.items() if value < 0]
         if wrong or self.timeout <= 0:
@@ -77,7 +80,7 @@ class FetchLimits:
     @classmethod
     def local(cls) -> Self:
         """Limits of a file on this machine: no gaps, one read after the other."""
-        return cls(gap=0, concurrency=1, retries=0)
+        return cls(gap=0, concurrency=1, retries=0, spare_connections=0)
 
     def plan(self, ranges: Sequence[ByteRange]) -> tuple[Request, ...]:
         """Plan the requests for `ranges`.
