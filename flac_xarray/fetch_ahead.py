@@ -70,6 +70,11 @@ class FetchAhead:
         self._last: int | None = None
         self._step = 0
 
+    @property
+    def waiting_nbytes(self) -> int:
+        """Bytes of tiles that are under way or wait to be taken."""
+        return self._waiting_nbytes
+
     def take(self, raster: FlacRaster, number: int, *, ahead: bool = True) -> Data:
         """Give the bytes of one tile, waiting for them if need be.
 

@@ -113,9 +113,11 @@ def _mask_tiles(
     grid = raster.header.arrays[rules.position].grid
     mask_grid = raster.header.arrays[rules.mask].grid
     for number in numbers:
-        block = list(grid.slices(grid.index(number)))
-        if rules.band_axis is not None and not rules.mask_has_bands:
-            del block[rules.band_axis]
+        block = [
+            part
+            for axis, part in enumerate(grid.slices(grid.index(number)))
+            if axis not in rules.unmasked_axes
+        ]
         yield from (cut.number for cut in mask_grid.cuts(block))
 
 

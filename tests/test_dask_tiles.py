@@ -10,9 +10,16 @@ import time
 import dask
 import numpy as np
 import pytest
+import rasterio
 import xarray as xr
 
-from flac_xarray import FlacRaster, SourceError, write_array
+from flac_xarray import (
+    FlacRaster,
+    SourceError,
+    convert_to_flac,
+    fetch_ahead,
+    write_array,
+)
 from flac_xarray.tile_plan import TilePlan
 from tests.servers import FaultServer, Status
 
@@ -83,8 +90,6 @@ def test_threads_do_not_wait_for_a_round_trip_each(server, band_data):
 
 
 def test_batches_are_fetched_ahead_and_bounded(server, band_data, monkeypatch):
-    from flac_xarray import fetch_ahead
-
     monkeypatch.setattr(fetch_ahead, "BATCH_NBYTES", 4096)
     with dask.config.set(scheduler="threads", num_workers=2):
         np.testing.assert_array_equal(band_data.compute(), PIXELS)
@@ -96,8 +101,6 @@ def test_batches_are_fetched_ahead_and_bounded(server, band_data, monkeypatch):
 
 
 def test_tiles_in_any_order_are_fetched_once(server, band_data, monkeypatch):
-    from flac_xarray import fetch_ahead
-
     monkeypatch.setattr(fetch_ahead, "BATCH_NBYTES", 4096)
     layer = dict(next(iter(band_data.data.dask.layers.values())))
     (plan,) = [task() for key, task in layer.items() if not isinstance(key, tuple)]
@@ -113,6 +116,81 @@ def test_tiles_in_any_order_are_fetched_once(server, band_data, monkeypatch):
         with FlacRaster.open(f"{server.url}/a.flac") as raster:
             whole = raster.plan(tuple(slice(0, n) for n in PIXELS.shape))
         assert server.bytes["/a.flac"] <= whole.tile_nbytes + (64 << 10)
+
+
+@pytest.mark.parametrize("what", ["mask", "alpha"])
+def test_tiles_that_mask_are_fetched_ahead_too(tmp_path, what):
+    pixels = np.cumsum(RNG.integers(-9, 10, (4, 300, 330)), -1).astype("uint8")
+    valid = RNG.random((300, 330)) > 0.3
+    profile = {"driver": "GTiff", "width": 330, "height": 300, "dtype": "uint8"}
+    to_world = rasterio.Affine(10, 0, 5e5, 0, -10, 4e6)
+    profile |= {"crs": "EPSG:32633", "transform": to_world}
+    n_bands = 3 if what == "mask" else 4
+    with (
+        rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True),
+        rasterio.open(tmp_path / "a.tif", "w", count=n_bands, **profile) as out,
+    ):
+        out.write(pixels[:3], [1, 2, 3])
+        if what == "mask":
+            out.write_mask(valid)
+        else:
+            out.write(valid.astype("uint8") * 255, 4)
+            names = ("red", "green", "blue", "alpha")
+            out.colorinterp = [rasterio.enums.ColorInterp[name] for name in names]
+    convert_to_flac(tmp_path / "a.tif", tmp_path / "a.flac", tile_size=TILE)
+    with FaultServer(tmp_path) as server:
+        ds = xr.open_dataset(f"{server.url}/a.flac", engine="flacraster")
+        server.reset_counts()
+        with dask.config.set(scheduler="threads", num_workers=2):
+            found = ds.band_data[:3].compute()
+        expected = np.where(valid, pixels[:3], np.float32(np.nan))
+        np.testing.assert_array_equal(found, expected)
+        assert server.requests["/a.flac"] <= 5
+        with FlacRaster.open(f"{server.url}/a.flac") as raster:
+            assert server.bytes["/a.flac"] <= raster.nbytes + (64 << 10)
+
+
+@pytest.mark.parametrize("order", ["backwards", "by columns", "in blocks", "at random"])
+def test_the_link_is_kept_busy_in_any_order(server, monkeypatch, order):
+    """Whatever the order, a reader waits for few round trips and bytes come once."""
+    monkeypatch.setattr(fetch_ahead, "BATCH_NBYTES", 2048)
+    at = np.array([(r, c) for r in range(10) for c in range(11)])
+    keys = {
+        "backwards": -np.arange(110),
+        "by columns": at[:, 1] * 100 + at[:, 0],
+        "in blocks": at[:, 0] // 4 * 1000 + at[:, 1] // 4 * 100 - at[:, 0],
+        "at random": np.random.default_rng(3).permutation(110),
+    }
+    numbers = np.argsort(keys[order], kind="stable").tolist()
+    with FlacRaster.open(f"{server.url}/a.flac") as raster:
+        tiles = dict(raster.fetch_tiles(0, range(110)))
+        server.reset_counts()
+        server.latency = 0.05
+        queue = fetch_ahead.FetchAhead(0, dict.fromkeys(range(110), 1))
+        start = time.perf_counter()
+        for number in numbers:
+            assert bytes(queue.take(raster, number)) == tiles[number]
+        assert time.perf_counter() - start < 0.05 * 110 / 4
+        assert server.bytes["/a.flac"] == sum(len(data) for data in tiles.values())
+
+
+def test_what_waits_is_bounded_however_it_is_read(server, monkeypatch):
+    monkeypatch.setattr(fetch_ahead, "BATCH_NBYTES", 2048)
+    monkeypatch.setattr(fetch_ahead, "FLYING_NBYTES", 4096)
+    monkeypatch.setattr(fetch_ahead, "WINDOW_NBYTES", 8192)
+    monkeypatch.setattr(fetch_ahead, "MAX_WAITING_NBYTES", 16384)
+    with FlacRaster.open(f"{server.url}/a.flac") as raster:
+        tiles = dict(raster.fetch_tiles(0, range(220)))
+        batch = 2048 + max(len(data) for data in tiles.values())
+        queue = fetch_ahead.FetchAhead(0, dict.fromkeys(range(220), 1))
+        for _ in range(2):
+            server.reset_counts()
+            for number in np.arange(220).reshape(-1, 11).T.ravel().tolist():
+                assert bytes(queue.take(raster, number)) == tiles[number]
+                assert queue.waiting_nbytes < 16384 + batch
+            assert queue.waiting_nbytes == 0
+            total = sum(len(data) for data in tiles.values())
+            assert server.bytes["/a.flac"] == total
 
 
 def test_a_failed_fetch_reaches_the_tasks_and_a_retry_works(server, band_data):
