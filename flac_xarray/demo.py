@@ -81,7 +81,7 @@ def run_demo(
     folder
         Where the files go; replaced when they are there.
     source
-        A raster; a synthetic scene is made when there is none.
+        A raster, FLAC rasters included; a synthetic scene is made when there is none.
     say
         Called with a line before each step.
 
@@ -105,6 +105,8 @@ def run_demo(
         say("Making a synthetic scene: 4 bands of 10 m, like Sentinel-2's")
         source = folder / "scene.tif"
         _write_scene(source)
+    elif os.fspath(source).endswith(".flac"):
+        source = _restore(source, folder / "original.tif", say)
     target = folder / "scene.flac"
     with open_dataset(source) as dataset:
         shape = (dataset.count, dataset.height, dataset.width)
@@ -125,6 +127,17 @@ def run_demo(
         convert_seconds=seconds,
         **measured,
     )
+
+
+def _restore(source: str | os.PathLike[str], target: Path, say: Say) -> Path:
+    """Make the GeoTIFF of a FLAC raster, old ones included."""
+    from flac_xarray.geotiff import convert_to_geotiff
+    from flac_xarray.reader import FlacRaster
+
+    say(f"Restoring {source} to {target}")
+    with FlacRaster.open(source) as raster:
+        convert_to_geotiff(raster, target, overwrite=True)
+    return target
 
 
 def _write_scene(path: Path) -> None:

@@ -47,6 +47,8 @@ def bucket(tmp_path_factory, monkeypatch):
 # rioxarray multiplies transforms in a way that affine will warn of one day.
 @pytest.mark.filterwarnings("ignore::PendingDeprecationWarning:rioxarray")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:botocore")
+# The old forms hold no tags, which the command says.
+@pytest.mark.filterwarnings("ignore:a .* file holds pixels and georeference")
 @pytest.mark.parametrize("page", PAGES)
 def test_examples_run(page, tmp_path, monkeypatch, request):
     monkeypatch.chdir(tmp_path)

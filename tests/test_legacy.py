@@ -18,14 +18,17 @@ import pytest
 import rasterio
 import soundfile
 import xarray as xr
+from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rasterio.transform import Affine
 
 from flac_xarray import FlacRaster, FormatError, encode_array
+from flac_xarray.cli import main
 from flac_xarray.errors import LossyFileWarning, NotFlacRasterError
 from flac_xarray.legacy import Stretch, lossy_reason, read_legacy, undo_stretch
 from flac_xarray.legacy.comments import read_nodata, unpack_affine
+from flac_xarray.range_server import RangeServer
 
 RNG = np.random.default_rng(5)
 HEIGHT, WIDTH, TILE = 50, 70, 32
@@ -656,3 +659,155 @@ def test_a_stretch_over_65536_is_the_identity():
 def test_a_foreign_sound_file_is_named_as_such():
     with pytest.raises(NotFlacRasterError, match="sound"):
         FlacRaster.open(tile_stream(PIXELS[:, :9, :9]))
+
+
+# -- every command, on files that flac-raster made
+
+
+FORMS = [
+    f"{name}-{form}"
+    for name in ("int161", "uint163", "float321", "wide1")
+    for form in ("raw", "streaming", "spatial")
+]
+
+
+def run(*words: object, code: int = 0) -> str:
+    with warnings.catch_warnings(action="ignore", category=LossyFileWarning):
+        result = CliRunner().invoke(main, [str(word) for word in words])
+    assert result.exit_code == code, (result.output, result.exception)
+    return result.stdout
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_every_command_works_on_every_form(folder, tmp_path, name):
+    path = folder / f"{name}.flac"
+    _, pixels, is_lossy = open_old(path)
+    bands = len(pixels)
+    info = json.loads(run("info", path, "--json"))
+    assert info["arrays"][0]["shape"] == [bands, HEIGHT, WIDTH]
+    assert info["crs"] == "EPSG:32633"
+    tiles = json.loads(run("spatial-info", path, "--json"))["tiles"]
+    assert len(tiles) == (1 if "raw" in name else 6)
+    data = path.read_bytes()
+    for tile in tiles:
+        first, last = tile["byte_range"]
+        assert data[first : first + 4] == b"fLaC"
+        assert last < len(data)
+    box = "500400,3999500,500700,3999900"  # cols 40 to 70, rows 10 to 50
+    told = json.loads(run("query", path, "--bbox", box, "--json"))
+    assert told["window"] == [40, 10, 30, 40]
+    assert len(told["tiles"]) == (1 if "raw" in name else 4)
+    expected = {
+        ("--bbox", box): pixels[:, 10:, 40:],
+        ("--window", "3,5,20,10"): pixels[:, 5:15, 3:23],
+        ("--tile-id", "0"): pixels if "raw" in name else pixels[:, :TILE, :TILE],
+        ("--last",): pixels if "raw" in name else pixels[:, TILE:, 2 * TILE :],
+        ("--center", "--savings"): None,
+    }
+    for words, part in expected.items():
+        run("extract", path, *words, "-o", tmp_path / "part.tif", "--force")
+        if part is not None:
+            np.testing.assert_array_equal(returned(tmp_path / "part.tif"), part)
+    run("convert", path, "-o", tmp_path / "all.tif")
+    np.testing.assert_array_equal(returned(tmp_path / "all.tif"), pixels)
+    assert "equal" in run("compare", path, tmp_path / "all.tif")
+    report = json.loads(run("validate", path, "--full", "--json"))
+    assert (report["valid"], report["tiles_checked"]) == (True, len(tiles))
+    assert any("lost" in w or "come back" in w for w in report["warnings"]) == is_lossy
+    if name.startswith("int161"):
+        assert "bit for bit" in run("demo", path)
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_the_engine_opens_every_form_lazily(folder, name):
+    path = folder / f"{name}.flac"
+    _, pixels, _ = open_old(path)
+    options = {"engine": "flacraster", "mask_and_scale": False}
+    with warnings.catch_warnings(action="ignore", category=LossyFileWarning):
+        with xr.open_dataset(path, **options) as dataset:
+            array = dataset["band_data"]
+            side = (HEIGHT, WIDTH) if "raw" in name else (TILE, TILE)
+            assert tuple(c[0] for c in array.chunks[1:]) == side
+            np.testing.assert_array_equal(array.values, pixels)
+        with RangeServer(folder) as server:
+            with xr.open_dataset(server.url_of(path.name), **options) as dataset:
+                corner = dataset["band_data"][:, 40:45, 66:69].values
+            moved = server.bytes[f"/{path.name}"]
+    np.testing.assert_array_equal(corner, pixels[:, 40:45, 66:69])
+    assert moved <= path.stat().st_size + (64 << 10)
+
+
+def test_of_the_spatial_form_too_only_what_is_needed_is_read(tmp_path):
+    """Its index is in the first tile: that, four bytes and one tile are moved."""
+    pixels = RNG.integers(-30000, 30000, (1, 600, 600)).astype("int16")
+    windows = [(k, 0, 100, 600) for k in range(0, 600, 100)]
+    bare = [tile_stream(pixels[:, k : k + 100]) for k in range(0, 600, 100)]
+    frames, start = [], 0
+    for k, (row, col, height, width) in enumerate(windows):
+        place = {"row_off": row, "col_off": col, "height": height, "width": width}
+        where = {"byte_offset": start, "byte_size": len(bare[k])}
+        frames.append({"frame_id": k, "window": place} | where)
+        start += len(bare[k])
+    packed = base64.b64encode(gzip.compress(json.dumps({"frames": frames}).encode()))
+    first = tile_stream(
+        pixels[:, :100],
+        **describe(pixels, TRANSFORM=list(TRANSFORM), SPATIAL_INDEX=packed.decode()),
+    )
+    path = tmp_path / "spatial.flac"
+    path.write_bytes(b"".join([first, *bare[1:]]))
+    with FlacRaster.open(path) as raster:
+        assert raster.stats.nbytes <= (64 << 10) + 8
+        part = raster.read_selection((slice(0, 1), slice(450, 460), slice(0, 600)))
+        assert raster.stats.nbytes <= (64 << 10) + 8 + len(bare[4])
+    np.testing.assert_array_equal(part, pixels[:, 450:460])
+
+
+def test_a_raster_without_georeference_has_none():
+    """An identity in the index is told, and its boxes are pixels: no north-up guess."""
+    identity = {"crs": "None", "transform": [1, 0, 0, 0, 1, 0, 0, 0, 1]}
+    index = index_of("frames", SIZES) | identity
+    bare = tiles_of(PIXELS, CRS="None", TRANSFORM="[1, 0, 0, 0, 1, 0, 0, 0, 1]")
+    index["frames"] = index_of("frames", [len(t) for t in bare])["frames"]
+    with FlacRaster.open(container(index, bare)) as raster:
+        assert (raster.georef.crs, raster.georef.transform) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (
+            ("extract-streaming", "{s}", "--tile-id=1"),
+            ("extract", "{s}", "--tile-id", 1),
+        ),
+        (("extract-streaming", "{s}", "--last"), ("extract", "{s}", "--last")),
+        (
+            ("extract-tile", "{s}", "-b", "500010,3999990,500020,3999995"),
+            ("extract", "{s}", "--tile-id", 0),
+        ),
+        (("convert", "{s}", "-c", 3, "-v"), ("convert", "{s}")),
+    ],
+)
+def test_the_words_of_flac_raster_are_understood(folder, tmp_path, old, new):
+    source = str(folder / "int161-streaming.flac")
+    for words, name in ((old, "old.tif"), (new, "new.tif")):
+        told = [str(word).format(s=source) for word in words]
+        run(*told, "-o", tmp_path / name)
+    np.testing.assert_array_equal(
+        returned(tmp_path / "old.tif"), returned(tmp_path / "new.tif")
+    )
+
+
+def test_create_streaming_and_targets_without_a_name(folder, tmp_path):
+    tif = tmp_path / "a.tif"
+    tif.write_bytes((folder / "int161.tif").read_bytes())
+    run("create-streaming", tif, "-f")
+    run("convert", tif, "-s", "-f", "--tile-size", "32", "-o", tmp_path / "b.flac")
+    for name, side in (("a.flac", 1024), ("b.flac", 32)):
+        with FlacRaster.open(tmp_path / name) as raster:
+            assert raster.array().tile[1:] == (side, side)
+            np.testing.assert_array_equal(raster.read(), returned(tif))
+    run("convert", tmp_path / "b.flac")
+    np.testing.assert_array_equal(returned(tmp_path / "b.tif"), returned(tif))
+    run("convert", tmp_path / "b.flac", "--profile", "raw", code=2)
+    told = CliRunner().invoke(main, ["convert", "none.flac", "-o", "none.tif"])
+    assert (told.exit_code, told.stderr) == (1, "Error: none.flac: no such file\n")

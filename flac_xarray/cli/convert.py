@@ -7,10 +7,12 @@ extension must then agree, so that no file is written under the name of another 
 from __future__ import annotations
 
 import contextlib
+import errno
 import math
+import re
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, Final
 
@@ -47,7 +49,13 @@ class _Job:
 
 @click.command()
 @click.argument("source", metavar="SRC")
-@click.option("-o", "--output", "target", metavar="DST", required=True, help="Target.")
+@click.option(
+    "-o",
+    "--output",
+    "target",
+    metavar="DST",
+    help="Target; without it SRC with the other extension, .flac or .tif.",
+)
 @click.option(
     "--tile-size",
     type=click.IntRange(min=1),
@@ -58,6 +66,8 @@ class _Job:
 @click.option(
     "--effort",
     "--level",
+    "-c",
+    "--compression",
     type=click.IntRange(0, 9),
     default=5,
     show_default=True,
@@ -75,17 +85,20 @@ class _Job:
     type=click.Choice(["flac-raster", "raw"]),
     help="Write an old form: what flac-raster 0.1.2 opens, or one FLAC stream.",
 )
-@click.option("--overwrite", is_flag=True, help="Replace an existing target.")
+@click.option(
+    "--overwrite", "-f", "--force", is_flag=True, help="Replace an existing target."
+)
 @click.option(
     "--threads", type=click.IntRange(min=1), help="Threads that encode or decode."
 )
 @click.option("--quiet", "-q", is_flag=True, help="Print nothing but errors.")
-@click.option("--spatial", is_flag=True, hidden=True, help="Accepted: always on.")
+@click.option("--spatial", "-s", is_flag=True, hidden=True, help="Always on.")
+@click.option("--verbose", "-v", is_flag=True, hidden=True, expose_value=False)
 @storage_option
 def convert(
     *,
     source: str,
-    target: str,
+    target: str | None,
     tile_size: int,
     effort: int,
     interleave: str,
@@ -100,9 +113,11 @@ def convert(
     old form. DST appears whole or not at all.
     """
     del spatial  # every file has a spatial index
-    job = _Job(source, target, **common)
+    job = _Job(source, target or "", **common)
     started = time.perf_counter()
     with _flac_raster(job) as raster:
+        if target is None:
+            job = replace(job, target=_default_target(source, raster, profile))
         options = {"tile_size": tile_size, "effort": effort}
         if profile is not None:
             pixels = _encode_legacy(job, raster, options | {"profile": profile})
@@ -116,6 +131,16 @@ def convert(
         _report(job, pixels, seconds, is_encoded=is_encoded)
 
 
+def _default_target(source: str, raster: FlacRaster | None, profile: str | None) -> str:
+    """Name the target after a local source, as flac-raster 0.1.2 does."""
+    path = Path(source)
+    suffix = ".flac" if raster is None or profile is not None else ".tif"
+    if not path.is_file() or path.suffix == suffix:
+        msg = f"no name for the target follows from {shown(source)}: give one"
+        raise click.BadParameter(msg, param_hint="'-o'")
+    return str(path.with_suffix(suffix))
+
+
 @contextlib.contextmanager
 def _flac_raster(job: _Job) -> Iterator[FlacRaster | None]:
     """Open the source if it is a FLAC raster; None when rasterio is to be asked."""
@@ -123,6 +148,10 @@ def _flac_raster(job: _Job) -> Iterator[FlacRaster | None]:
     from flac_xarray.reader import FlacRaster
 
     if _is_for_gdal(job.source):
+        path = Path(job.source)
+        # GDAL's own names have a colon, a comma or a prefix.
+        if path.suffix == ".flac" and not re.search("[:,<]|^/vsi", job.source):
+            raise FileNotFoundError(errno.ENOENT, "no such file", job.source)
         yield None
         return
     try:

@@ -40,7 +40,9 @@ __all__ = ["extract"]
 )
 @bands_option
 @click.option("--savings", is_flag=True, help="Say in detail what was fetched.")
-@click.option("--overwrite", is_flag=True, help="Replace an existing target.")
+@click.option(
+    "--overwrite", "-f", "--force", is_flag=True, help="Replace an existing target."
+)
 @click.option("--quiet", "-q", is_flag=True, help="Print nothing but errors.")
 @storage_option
 def extract(

@@ -18,6 +18,7 @@ from typing import Any, Final, TextIO, TypeVar
 
 import click
 
+from flac_xarray.cli.old_words import renamed
 from flac_xarray.errors import FlacRasterError
 
 __all__ = ["FlacGroup", "debug_option"]
@@ -78,6 +79,12 @@ class FlacGroup(click.Group):
     def add_command(self, cmd: click.Command, name: str | None = None) -> None:
         """Add a command, which takes ``--debug`` as the group does."""
         super().add_command(debug_option(cmd), name)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command, also by the name that flac-raster 0.1.2 gave it."""
+        return super().resolve_command(ctx, renamed(args))
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command.

@@ -24,6 +24,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 bbox_option: Callable[[F], F] = click.option(
     "--bbox",
+    "-b",
     type=BBOX,
     help='Box in the CRS of the raster, "xmin,ymin,xmax,ymax".',
 )
