@@ -15,11 +15,17 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from flac_xarray.georef import Affine
 
-__all__ = ["Scene", "classes_scene", "multispectral_scene", "terrain_scene"]
+__all__ = [
+    "Scene",
+    "classes_scene",
+    "dated_scene",
+    "multispectral_scene",
+    "terrain_scene",
+]
 
 BANDS: Final = ("B02, blue", "B03, green", "B04, red", "B08, near infrared")
 REFLECTANCE: Final = (
@@ -30,6 +36,17 @@ REFLECTANCE: Final = (
     (520, 560, 380, 240),
 )
 """Per kind of cover and band, in units of 0.0001, offset excluded."""
+WINTER: Final = (
+    (480, 640, 650, 1700),
+    (640, 820, 900, 1900),
+    (950, 1280, 1620, 2450),
+    *REFLECTANCE[3:],
+)
+"""The same when nothing grows."""
+SUMMER: Final = (*REFLECTANCE[:2], (380, 760, 480, 3900), *REFLECTANCE[3:])
+"""The same when all grows: a field stands before the harvest."""
+GROWTH: Final = ((205, 80), (195, 95), (165, 50), (0, 1), (0, 1))
+"""Day of the year of the most growth, and days to either side, per kind of cover."""
 WOOD, MEADOW, FIELD, TOWN, WATER = range(5)
 TREES_FROM: Final = 0.3
 TOWNS_BELOW: Final = 0.5
@@ -121,26 +138,66 @@ def multispectral_scene(
     (4, 50, 60)
     """
     rng = np.random.default_rng(seed)
-    relief = _relief(rng, height, width, exponent=2.0)
-    cover = _cover(rng, relief)
+    pixels = _seen(rng, rng, REFLECTANCE, height, width)
+    return _multispectral(pixels, f"multispectral, seed {seed}")
+
+
+def dated_scene(
+    day: int, height: int = 1024, width: int = 1024, *, seed: int = 1
+) -> Scene:
+    """Make the land of `multispectral_scene` as it looks on a day of the year.
+
+    Woods, meadows and fields grow and fade; clouds, another sky every day, are nodata.
+
+    Examples
+    --------
+    >>> winter, summer = (dated_scene(day, 64, 64).pixels for day in (20, 170))
+    >>> bool(summer[3].max() > winter[3].max())
+    True
+    """
+    land, sky = np.random.default_rng(seed), np.random.default_rng((seed, day))
+    peak, days = np.array(GROWTH).T[:, :, np.newaxis]
+    grown = np.exp(-(((day - peak) / days) ** 2))
+    table = WINTER + grown * np.subtract(SUMMER, WINTER)
+    pixels = _seen(land, sky, table, height, width)
+    share = sky.random() ** 2
+    clouds = _relief(sky, height, width, exponent=1.8)
+    pixels[:, clouds > np.quantile(clouds, 1 - share)] = 0
+    return _multispectral(pixels, f"multispectral, seed {seed}, day {day}")
+
+
+def _seen(
+    land: np.random.Generator,
+    sky: np.random.Generator,
+    reflectance: ArrayLike,
+    height: int,
+    width: int,
+) -> NDArray[np.uint16]:
+    """Digital numbers of the land, with the noise of one look at it."""
+    relief = _relief(land, height, width, exponent=2.0)
+    cover = _cover(land, relief)
     light = 1 + 8 * np.gradient(relief, axis=1)
     # Within a field or a wood no two places are alike: brightness varies, bands alike.
-    texture = _relief(rng, height, width, exponent=1.3)
-    table = np.array(REFLECTANCE, np.float32)
+    texture = _relief(land, height, width, exponent=1.3)
+    table = np.array(reflectance, np.float32)
     pixels = np.empty((len(BANDS), height, width), np.uint16)
     for k in range(len(BANDS)):
         value = _blur(table[:, k][cover]) * light * (1 + 0.09 * texture)
-        noise = rng.standard_normal(value.shape, np.float32)
+        noise = sky.standard_normal(value.shape, np.float32)
         # Shot noise grows with the square root of the light, read noise does not.
         value += noise * (0.35 * np.sqrt(np.abs(value)) + 4)
         pixels[k] = np.clip(np.rint(value + OFFSET), 1, 20000)
+    return pixels
+
+
+def _multispectral(pixels: NDArray[np.uint16], made: str) -> Scene:
     return Scene(
         pixels,
         (10.0, 0.0, 600000.0, 0.0, -10.0, 5100000.0),
         "EPSG:32632",
         nodata=0,
         descriptions=BANDS,
-        tags={"AREA_OR_POINT": "Area", "SYNTHETIC": f"multispectral, seed {seed}"},
+        tags={"AREA_OR_POINT": "Area", "SYNTHETIC": made},
     )
 
 

@@ -10,7 +10,12 @@ from click.testing import CliRunner
 from flac_xarray.cli import main
 from flac_xarray.demo import run_demo
 from flac_xarray.reader import FlacRaster
-from flac_xarray.scenes import classes_scene, multispectral_scene, terrain_scene
+from flac_xarray.scenes import (
+    classes_scene,
+    dated_scene,
+    multispectral_scene,
+    terrain_scene,
+)
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +101,21 @@ def test_scenes_follow_from_their_seed(make, tmp_path):
         assert dataset.crs.to_string() == one.crs
         assert dataset.nodata == one.nodata
         assert "SYNTHETIC" in dataset.tags()
+
+
+def test_a_dated_scene_is_the_same_land_under_another_sky():
+    may, again, june = (dated_scene(day, 200, 200).pixels for day in (130, 130, 165))
+    np.testing.assert_array_equal(may, again)
+    clear = (may[0] > 0) & (june[0] > 0)
+    assert 0.1 < clear.mean() < 1
+    assert (may == 0).all(axis=0)[~clear & (june[0] > 0)].all()
+    red, nir = (np.float32([may[k], june[k]])[:, clear] - 1000 for k in (2, 3))
+    ndvi = (nir - red) / (nir + red)
+    fields = ndvi[1] - ndvi[0] > 0.15
+    assert fields.any()
+    assert not fields.all()
+    other = dated_scene(130, 200, 200, seed=2).pixels
+    assert (other != may).any()
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,7 @@ from flac_xarray import (
     WindowError,
     convert_to_flac,
     convert_to_geotiff,
+    scenes,
     write_array,
 )
 from flac_xarray.colors import pack_colors
@@ -581,6 +582,18 @@ def test_nodata_that_rasterio_has_no_number_for_leaves_its_mask(tmp_path):
         convert_to_geotiff(raster, tmp_path / "b.tif")
     with rasterio.open(tmp_path / "b.tif") as b:
         assert b.dataset_mask().max() == 0
+
+
+def test_paths_will_do_both_ways(tmp_path):
+    scenes.multispectral_scene(90, 70).write_geotiff(tmp_path / "a.tif")
+    convert_to_flac(tmp_path / "a.tif", tmp_path / "a.flac")
+    convert_to_geotiff(str(tmp_path / "a.flac"), tmp_path / "b.tif", bands=[1])
+    with (
+        rasterio.open(tmp_path / "a.tif") as original,
+        rasterio.open(tmp_path / "b.tif") as back,
+    ):
+        np.testing.assert_array_equal(back.read(1), original.read(2))
+        assert back.descriptions == original.descriptions[1:2]
 
 
 def test_an_open_dataset_stays_open(tmp_path):

@@ -8,6 +8,7 @@ same; what a GeoTIFF cannot hold is an error, never dropped in silence.
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import os
 from collections.abc import Callable, Sequence
@@ -34,7 +35,7 @@ __all__ = ["convert_to_geotiff"]
 
 
 def convert_to_geotiff(
-    raster: FlacRaster,
+    raster: FlacRaster | str | os.PathLike[str],
     target: str | os.PathLike[str],
     *,
     window: Window | None = None,
@@ -50,7 +51,7 @@ def convert_to_geotiff(
     Parameters
     ----------
     raster
-        An open FLAC raster.
+        An open FLAC raster, or its path or URL.
     target
         Local path.
     window
@@ -79,13 +80,28 @@ def convert_to_geotiff(
     WindowError
         The window or a band lies outside the raster.
     """
-    plan = GeotiffPlan.of(raster, window, bands, level)
-    profile = _profile(raster, plan, options)
-    sink = FileSink(target, overwrite=overwrite)
+    with contextlib.ExitStack() as stack:
+        if not isinstance(raster, FlacRaster):
+            raster = stack.enter_context(FlacRaster.open(raster, threads=threads))
+        plan = GeotiffPlan.of(raster, window, bands, level)
+        profile = _profile(raster, plan, options)
+        if threads is not None and profile["driver"] == "GTiff":
+            profile.setdefault("num_threads", threads)
+        sink = FileSink(target, overwrite=overwrite)
+        _write_file(raster, sink, plan, profile, threads, progress)
+
+
+def _write_file(
+    raster: FlacRaster,
+    sink: FileSink,
+    plan: GeotiffPlan,
+    profile: dict[str, Any],
+    threads: int | None,
+    progress: Callable[[int], object] | None,
+) -> None:
+    """Write all of the target, or nothing."""
     row = plan.window.width * itemsize(plan.info.dtype) * len(plan.bands)
     cache = 2 * row * max(plan.info.tile[-2], profile.get("blockysize", 1))
-    if threads is not None and profile["driver"] == "GTiff":
-        profile.setdefault("num_threads", threads)
     try:
         with (
             bounded_cache(cache),
