@@ -20,11 +20,13 @@ CELL_TIMEOUT = 120
 pytestmark = pytest.mark.filterwarnings("default")
 
 
-def execute(path, folder):
-    """Run a notebook in `folder` and give it with its outputs."""
+def execute(path):
+    """Run a notebook where it lies and give it with its outputs."""
     notebook = nbformat.read(path, as_version=4)
     client = NotebookClient(
-        notebook, timeout=CELL_TIMEOUT, resources={"metadata": {"path": str(folder)}}
+        notebook,
+        timeout=CELL_TIMEOUT,
+        resources={"metadata": {"path": str(path.parent)}},
     )
     return client.execute()
 
@@ -48,9 +50,11 @@ def check(notebook):
 
 @pytest.mark.parametrize("path", NOTEBOOKS)
 def test_runs_on_seeded_scenes(path, tmp_path, monkeypatch):
+    before = sorted(path.parent.iterdir())
     monkeypatch.delenv("FLAC_XARRAY_TEST_DATA", raising=False)
     monkeypatch.setenv("TMPDIR", str(tmp_path))
-    check(execute(path, tmp_path))
+    check(execute(path))
+    assert sorted(path.parent.iterdir()) == before
 
 
 @pytest.mark.real
@@ -58,7 +62,7 @@ def test_runs_on_seeded_scenes(path, tmp_path, monkeypatch):
 def test_runs_on_real_rasters(path, tmp_path, monkeypatch, real_data):
     monkeypatch.setenv("FLAC_XARRAY_TEST_DATA", str(real_data))
     monkeypatch.setenv("TMPDIR", str(tmp_path))
-    check(execute(path, tmp_path))
+    check(execute(path))
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS)
