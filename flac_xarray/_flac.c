@@ -8,7 +8,8 @@
  *
  * Trust: nothing in the bytes is believed. Every read is bounded by the buffer, every
  * write by the caller's array, frame headers must agree with what the caller expects,
- * and both CRCs of every frame are compared. Arithmetic on samples is unsigned, so
+ * and both CRCs of every frame are compared, the long one not where the caller has compared
+ * a checksum of its own over these bytes. Arithmetic on samples is unsigned, so
  * damaged frames wrap around instead of being undefined.
  */
 #define PY_SSIZE_T_CLEAN
@@ -172,59 +173,53 @@ typedef struct {
     int shift;
 } Past;
 
-INLINE int64_t predict_past(const Past *p, int kind) {
+INLINE uint64_t predict_fixed(const Past *p, int kind) {
     switch (kind) {
     case 0: return 0;
-    case 1: return (int64_t)p->h1;
-    case 2: return (int64_t)(2 * p->h1 - p->h2);
-    case 3: return (int64_t)(3 * (p->h1 - p->h2) + p->h3);
-    case 4: return (int64_t)(4 * (p->h1 + p->h3) - 6 * p->h2 - p->h4);
-    case 6: return (int64_t)((uint64_t)p->c1 * p->h1 + (uint64_t)p->c2 * p->h2) >> p->shift;
-    default:
-        return (int64_t)((uint64_t)p->c1 * p->h1 + (uint64_t)p->c2 * p->h2 +
-                         (uint64_t)p->c3 * p->h3 + (uint64_t)p->c4 * p->h4) >> p->shift;
+    case 1: return p->h1;
+    case 2: return 2 * p->h1 - p->h2;
+    case 3: return 3 * (p->h1 - p->h2) + p->h3;
+    default: return 4 * (p->h1 + p->h3) - 6 * p->h2 - p->h4;
     }
 }
 
+/* 64 bits hold any sum of four products of 33 and 15 bits. What is left is added before the shift, where it does
+ * not wait for the newest sample: from one sample to the next there are a product, a sum and a shift. */
 INLINE int32_t push(Past *p, int32_t residual, int kind) {
-    /* 64 bits hold any sum of four products of 33 and 15 bits. */
-    int32_t value = (int32_t)(uint32_t)((uint64_t)predict_past(p, kind) + (uint64_t)(int64_t)residual);
-    if (kind >= 4) p->h4 = p->h3;
+    uint64_t value, left = (uint64_t)(int64_t)residual;
+    if (kind < 5) value = predict_fixed(p, kind) + left;
+    else {
+        uint64_t known = (uint64_t)p->c2 * p->h2 + (left << p->shift);
+        if (kind == 5) known += (uint64_t)p->c3 * p->h3 + (uint64_t)p->c4 * p->h4;
+        value = (uint64_t)((int64_t)((uint64_t)p->c1 * p->h1 + known) >> p->shift);
+    }
+    if (kind == 4 || kind == 5) p->h4 = p->h3;
     if (kind >= 3 && kind != 6) p->h3 = p->h2;
     if (kind >= 2) p->h2 = p->h1;
-    p->h1 = (uint64_t)(int64_t)value;
-    return value;
+    p->h1 = value;
+    return (int32_t)(uint32_t)value;
 }
 
-INLINE int rice_run(Bits *bits, Past *past, int k, int n, int32_t *out, int kind) {
+/* Read codes that are short enough, `group` of them (of 56 / group bits at most) for each refill, then one that may
+ * be of any length. */
+INLINE int rice_run(Bits *bits, Past *past, int k, int n, int32_t *out, int kind, int group) {
     Bits b = *bits;
     Past p = *past;
     int i = 0;
-    if (k <= 20) {
-        const int keep = 63 - k, rest = 1 + k;
-        for (; i + 2 <= n; i += 2) {
-            refill(&b);
-            /* Two codes of at most 28 bits each are in the 56 that are there. */
-            int q = CLZ64(b.bits | 1);
-            int used = q + rest;
-            uint64_t low = b.bits << q;
-            if (!LIKELY(used <= 28)) break;
-            uint32_t u = (uint32_t)q << k | ((uint32_t)(low >> keep) & ((1u << k) - 1));
-            b.bits <<= used;
-            int q2 = CLZ64(b.bits | 1);
-            int used2 = q2 + rest;
-            uint64_t low2 = b.bits << q2;
-            b.count -= used;
-            out[i] = push(&p, unfold(u), kind);
-            if (!LIKELY(used2 <= 28)) {
-                i++;
+    const int keep = 63 - k, rest = 1 + k, most = 56 / group;
+    for (; i + group <= n; i += group) {
+        refill(&b);
+        for (int j = 0; j < group; j++) {
+            int q = CLZ64(b.bits | 1), used = q + rest;
+            /* The stop bit and the k bits behind it, moved down. */
+            uint64_t low = b.bits << q >> keep;
+            if (!LIKELY(used <= most)) {
+                i += j;
                 goto single;
             }
-            uint32_t u2 = (uint32_t)q2 << k | ((uint32_t)(low2 >> keep) & ((1u << k) - 1));
-            b.bits <<= used2;
-            b.count -= used2;
-            out[i + 1] = push(&p, unfold(u2), kind);
-            continue;
+            b.bits <<= used;
+            b.count -= used;
+            out[i + j] = push(&p, unfold((uint32_t)low + (((uint32_t)q - 1) << k)), kind);
         }
     }
 single:
@@ -241,7 +236,9 @@ single:
 /* Read `n` codes of a partition and undo the prediction. */
 INLINE int rice_partition(Bits *b, Past *past, int k, int n, int32_t *out, int kind) {
     for (int done = 0; done < n;) {
-        int some = rice_run(b, past, k, n - done, out + done, kind);
+        int some = k <= 6    ? rice_run(b, past, k, n - done, out + done, kind, 4)
+                   : k <= 20 ? rice_run(b, past, k, n - done, out + done, kind, 2)
+                             : rice_run(b, past, k, 1, out + done, kind, 2);
         if (some < 0) return -1;
         done += some;
     }
@@ -467,7 +464,7 @@ WIDE static void store_samples(const int32_t *block, int n, int channels, int st
 
 /* Decode until `count` samples are there; NULL, or what is wrong. */
 static const char *decode_frames(const uint8_t *data, size_t nbytes, int channels, int bits,
-                                 int64_t count, int itemsize, int max_blocksize, uint8_t *out, int32_t *block, int64_t *found) {
+                                 int64_t count, int itemsize, int max_blocksize, int is_checked, uint8_t *out, int32_t *block, int64_t *found) {
     const uint8_t *p = data, *end = data + nbytes;
     int first_blocksize = 0;
     for (int64_t frame = 0; *found < count; frame++) {
@@ -492,7 +489,7 @@ static const char *decode_frames(const uint8_t *data, size_t nbytes, int channel
         /* The CRC lies behind: `position` may not be beyond the end less its two bytes. */
         int64_t read = (b.next - p) - (b.count >> 3) + b.beyond;
         if (read + 2 > end - p) return "a frame that runs over the end";
-        if (crc16(p, (size_t)read) != (p[read] << 8 | p[read + 1])) return "a frame with a wrong CRC";
+        if (!is_checked && crc16(p, (size_t)read) != (p[read] << 8 | p[read + 1])) return "a frame with a wrong CRC";
         if (head.mode) undo_stereo(head.mode, head.blocksize, block, block + max_blocksize);
         store_samples(block, head.blocksize, channels, max_blocksize, itemsize,
                       out + (size_t)*found * (size_t)channels * (size_t)itemsize);
@@ -1164,9 +1161,9 @@ static PyObject *py_predict_rows(PyObject *self, PyObject *args) {
 
 static PyObject *py_decode(PyObject *self, PyObject *args) {
     Py_buffer data, out;
-    int itemsize, channels, bits, max_blocksize;
+    int itemsize, channels, bits, max_blocksize, is_checked;
     (void)self;
-    if (!PyArg_ParseTuple(args, "y*w*iiii", &data, &out, &itemsize, &channels, &bits, &max_blocksize)) return NULL;
+    if (!PyArg_ParseTuple(args, "y*w*iiiip", &data, &out, &itemsize, &channels, &bits, &max_blocksize, &is_checked)) return NULL;
     PyObject *result = NULL;
     const char *error = NULL;
     int64_t found = 0;
@@ -1180,7 +1177,7 @@ static PyObject *py_decode(PyObject *self, PyObject *args) {
     if (!block) { PyErr_NoMemory(); goto done; }
     Py_BEGIN_ALLOW_THREADS
     error = decode_frames(data.buf, (size_t)data.len, channels, bits, out.len / (channels * itemsize),
-                          itemsize, max_blocksize, out.buf, block, &found);
+                          itemsize, max_blocksize, is_checked, out.buf, block, &found);
     Py_END_ALLOW_THREADS
     result = Py_BuildValue("Lz", (long long)found, error);
 done:
@@ -1251,7 +1248,7 @@ static PyMethodDef methods[] = {
     {"predict_rows", py_predict_rows, METH_VARARGS, "predict_rows(values, residual, valid, is_signed, predictor)"},
     {"encode", py_encode, METH_VARARGS, "encode(samples, itemsize, channels, bits, blocksize, level) -> (frames, smallest, largest)"},
     {"count", py_count, METH_VARARGS, "count(samples, itemsize, channels, bits, blocksize, level) -> nbytes"},
-    {"decode", py_decode, METH_VARARGS, "decode(frames, out, itemsize, channels, bits, max_blocksize) -> (found, error)"},
+    {"decode", py_decode, METH_VARARGS, "decode(frames, out, itemsize, channels, bits, max_blocksize, is_checked) -> (found, error)"},
     {NULL, NULL, 0, NULL},
 };
 static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "_flac", "FLAC frames.", 0, methods, NULL, NULL, NULL, NULL};

@@ -27,12 +27,13 @@ def decode(
     channels: int,
     bits: int,
     max_blocksize: int,
+    is_checked: bool,
     /,
 ) -> tuple[int, str | None]: ...
 def undo_rows(
     residual: NDArray[Any],
     values: NDArray[Any],
-    is_signed: bool,  # C functions have no keywords
+    is_signed: bool,
     predictor: int,
     /,
 ) -> None: ...

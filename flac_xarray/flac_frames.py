@@ -115,6 +115,7 @@ def decode_samples(
     *,
     count: int,
     channels: int,
+    is_checked: bool = False,
 ) -> Samples:
     """Decode FLAC frames to samples.
 
@@ -126,6 +127,9 @@ def decode_samples(
         Everything behind the metadata blocks.
     count, channels
         What the caller expects; anything else is an error.
+    is_checked
+        The caller has compared a checksum of these bytes: the frames' own ones are
+        not computed again.
 
     Returns
     -------
@@ -151,7 +155,9 @@ def decode_samples(
     bits = info.bits_per_sample
     out = np.empty((count, channels), _word_dtype(bits))
     blocksize = max(info.max_blocksize, 1)
-    found, error = _flac.decode(frames, out, out.itemsize, channels, bits, blocksize)
+    found, error = _flac.decode(
+        frames, out, out.itemsize, channels, bits, blocksize, is_checked
+    )
     if error == _UNSUPPORTED:
         found, error = _decode_libflac(info, frames, out), "libFLAC finds an error"
     if found != count:

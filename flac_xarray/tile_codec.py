@@ -169,6 +169,7 @@ def decode_tile(
     dtype: str,
     out: NDArray[Any] | None = None,
     verify_md5: bool = False,
+    is_checked: bool = False,
 ) -> NDArray[Any]:
     """Decode one tile.
 
@@ -182,6 +183,9 @@ def decode_tile(
         Filled and returned. Its content is undefined after an error.
     verify_md5
         Compare the samples with STREAMINFO's MD5, where it has one.
+    is_checked
+        The caller has compared a checksum of `data`, so those of the FLAC frames need
+        not be.
 
     Returns
     -------
@@ -209,7 +213,11 @@ def decode_tile(
     def get_samples(count: int, channels: int | None) -> tuple[NDArray[Any], int]:
         info = header.info
         samples = flac_frames.decode_samples(
-            info, frames, count=count, channels=channels or info.channels
+            info,
+            frames,
+            count=count,
+            channels=channels or info.channels,
+            is_checked=is_checked,
         )
         if verify_md5 and any(info.md5):
             found = flac_frames.samples_md5(samples, info.bits_per_sample)

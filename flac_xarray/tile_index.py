@@ -11,6 +11,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final, Protocol
 
 from numpy.typing import NDArray
@@ -53,6 +54,10 @@ class DecodeTile(Protocol):
         """Decode into `out`, or into a new array."""
 
 
+_DECODE: Final = partial(decode_tile, is_checked=True)
+"""A row's checksum is over all bytes of its tile: those of the frames add nothing."""
+
+
 @dataclass(slots=True)
 class TileIndex:
     """The tile tables of one open file, whole or by pages."""
@@ -62,8 +67,8 @@ class TileIndex:
     file_nbytes: int | None
     tables: tuple[TileTable, ...] | None
     """All rows of every array, None when they are read by pages."""
-    decode: DecodeTile = decode_tile
-    """Decodes this file's tiles; files of another kind have their own."""
+    decode: DecodeTile = _DECODE
+    """Decodes tiles whose rows were compared; files of another kind have their own."""
     _pages: dict[tuple[int, int], TileTable] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
