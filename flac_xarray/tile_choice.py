@@ -9,6 +9,7 @@ is one table.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, NamedTuple
 
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 
 from flac_xarray import flac_frames
 from flac_xarray.transforms.classes import class_bits
-from flac_xarray.transforms.mapping import choose_map, find_void
+from flac_xarray.transforms.mapping import choose_map, find_common, find_void
 from flac_xarray.transforms.pipeline import (
     MAX_CHANNELS,
     Coded,
@@ -65,6 +66,8 @@ EFFORTS: Final = (
 )
 STRIP: Final = 32
 _TRIAL_LEVEL: Final = 1
+_RANK_LEVEL: Final = 0
+"""Levels above rank predictors alike, but for a fraction of a percent."""
 _TRIAL_EFFORT: Final = 0
 _OFTEN: Final = 0.25
 """Share of pixels equal to the one above or to the left that makes LZMA worth a try."""
@@ -102,33 +105,26 @@ def choose(
     # Gaps between the values come from a rescaling, which makes repeats too.
     is_gapped = mapped.plan.palette is not None and equal > _SOMETIMES
     is_image = mapped.values.itemsize > 1 and not (is_float or is_gapped)
+    margin = setting.image_margin if is_image else setting.margin
     rated: list[_Rated] = []
     if not is_classes or void is not None or is_pixel:
         rated.append(
             _choose_flac(mapped, strips, setting.predictors, is_pixel=is_pixel)
         )
+        common = None if void is not None or is_pixel else find_common(parts)
+        if common is not None:
+            plan = choose_map(parts, common, is_float=is_float)
+            rated = [_without_common(map_parts(parts, plan, effort), setting, rated[0])]
     if not is_pixel and (equal > _OFTEN or is_gapped or is_float):
         both = [mapped]
         if void is not None:
             plan = choose_map(parts, None, is_float=is_float)
             both.append(map_parts(parts, plan, effort))
-        others = [r for m in both for r in _rate_lzma(m, _strips(m, setting.rows))]
-        others.sort(key=lambda other: other.nbytes)
-        best = others[0].nbytes
-        # Samples are deflated, quickly; LZMA will do better on the whole tile.
-        near = _NEAR * (setting.image_margin if is_image else 1.0)
-        if not rated or best < rated[0].nbytes * near:
-            rated += [other for other in others[:2] if other.nbytes < best * _CLOSE]
-        if is_classes:
-            # What the neighbours tell is learned on the way: strips show too little.
-            for m in both:
-                plan = replace(m.plan, classes=class_bits(m.values))
-                if all(r.plan != plan for r in rated):
-                    rated.append(_Rated(0, plan, m))
+        near = _NEAR * (margin if is_image else 1.0)
+        rated += _rate_others(both, setting.rows, rated, near, is_classes=is_classes)
     coded = [code_values(r.mapped, r.plan, effort) for r in rated]
     if len(coded) == 1:
         return coded[0]
-    margin = setting.image_margin if is_image else setting.margin
     return min(coded, key=lambda c: _cost(c, setting.level, margin))
 
 
@@ -150,8 +146,42 @@ def _choose_flac(
     if not (has_headroom(strips.values) and has_headroom(mapped.values)):
         names.remove("smooth")
     plans = [replace(base, predictor=name) for name in names[:count]]
-    rated = [_Rated(_trial(strips, plan), plan, mapped) for plan in plans]
-    return min(rated, key=lambda r: r.nbytes)
+    best = min(plans, key=lambda plan: _trial(strips, plan, _RANK_LEVEL))
+    return _Rated(_trial(strips, best), best, mapped)
+
+
+def _without_common(mapped: Mapped, setting: Effort, rival: _Rated) -> _Rated:
+    """Give the better of a plan that leaves a common value out, and its rival."""
+    strips = _strips(mapped, setting.rows)
+    rated = _choose_flac(mapped, strips, setting.predictors, is_pixel=False)
+    share = strips.values.size / mapped.values.size
+    nbytes = rated.nbytes + round(share * len(mapped.side))
+    return rated._replace(nbytes=nbytes) if nbytes < _CLEARLY * rival.nbytes else rival
+
+
+def _rate_others(
+    both: Sequence[Mapped],
+    rows: int,
+    rivals: Sequence[_Rated],
+    near: float,
+    *,
+    is_classes: bool,
+) -> list[_Rated]:
+    """Give the plans that put everything into side data and may be worth it."""
+    others = [r for m in both for r in _rate_packed(m, _strips(m, rows))]
+    others.sort(key=lambda other: other.nbytes)
+    best = others[0].nbytes
+    # Samples are deflated, quickly; LZMA will do better on the whole tile.
+    chosen: list[_Rated] = []
+    if not rivals or best < rivals[0].nbytes * near:
+        chosen += [other for other in others[:2] if other.nbytes < best * _CLOSE]
+    if is_classes:
+        # What the neighbours tell is learned on the way: strips show too little.
+        for mapped in both:
+            plan = replace(mapped.plan, classes=class_bits(mapped.values))
+            if all(r.plan != plan for r in chosen):
+                chosen.append(_Rated(0, plan, mapped))
+    return chosen
 
 
 def _choose_bands(mapped: Mapped, strips: Ints) -> tuple[int, ...]:
@@ -191,7 +221,7 @@ def _bits(values: Ints) -> float:
     return float(np.log2(1.0 + np.abs(steps.astype(np.float32))).mean())
 
 
-def _rate_lzma(mapped: Mapped, strips: Mapped) -> list[_Rated]:
+def _rate_packed(mapped: Mapped, strips: Mapped) -> list[_Rated]:
     bands = _choose_bands(mapped, strips.values)
     base = replace(mapped.plan, bands=bands, packed=True)
     plans = [
@@ -224,12 +254,12 @@ def _equal_share(values: Ints) -> float:
     return float(max((a.mean() for a in (left, above) if a.size), default=1.0))
 
 
-def _trial(strips: Mapped, plan: Plan) -> int:
+def _trial(strips: Mapped, plan: Plan, level: int = _TRIAL_LEVEL) -> int:
     if plan.bands:
         bands = _tile_bands(plan.bands, len(strips.values))
         plan = replace(plan, bands=bands)
     coded = code_values(strips, replace(plan, pixel=False), _TRIAL_EFFORT)
-    return _nbytes(coded, _TRIAL_LEVEL)
+    return _nbytes(coded, level)
 
 
 def _tile_bands(bands: tuple[int, ...], count: int) -> tuple[int, ...]:

@@ -17,7 +17,7 @@ from flac_xarray.transforms.predict import has_headroom
 from flac_xarray.transforms.scaling import Scale, find_scale
 from flac_xarray.transforms.values import order_floats, parts_to_ints
 
-__all__ = ["choose_map", "find_void"]
+__all__ = ["choose_map", "find_common", "find_void"]
 
 Ints = NDArray[np.integer[Any]]
 
@@ -26,6 +26,8 @@ _MAX_PALETTE: Final = 1 << 16
 _DENSE: Final = 0.75
 """Share of the values in their range that makes ranks no shorter than offsets."""
 _SMOOTH_RANGE: Final = 1 << 13
+_COMMON: Final = 0.15
+"""Share of a tile that one value must have to be left out of the samples."""
 
 
 def find_void(parts: Ints, nodata: bytes | None, *, is_float: bool) -> bytes | None:
@@ -39,6 +41,19 @@ def find_void(parts: Ints, nodata: bytes | None, *, is_float: bool) -> bytes | N
         if nan.any():
             return bytes(parts[nan][:1].tobytes())
     return None
+
+
+def find_common(parts: Ints) -> bytes | None:
+    """Give the bits that many parts of a tile have, such as those of the sea.
+
+    FLAC spends a bit on each of them; as voids they are runs.
+    """
+    some = parts.reshape(-1)[:: max(1, parts.size // _SAMPLE)]
+    values, counts = np.unique(some, return_counts=True)
+    at = int(counts.argmax())
+    if len(values) == 1 or counts[at] < _COMMON * some.size:
+        return None
+    return bytes(values[at : at + 1].tobytes())
 
 
 def choose_map(parts: Ints, void: bytes | None, *, is_float: bool) -> Plan:
@@ -74,12 +89,15 @@ def _is_gapped(valid: Ints, some: Ints) -> bool:
 
     They span at most 2^16 numbers.
     """
+    low, high = (int(v) for v in np.percentile(some, (5, 95), method="nearest"))
+    usual = np.unique(some[(some >= low) & (some <= high)])
+    if len(usual) >= _DENSE * (high - low + 1):
+        return False
     lowest = valid.min()
     above = (valid - lowest).view(f"u{valid.itemsize}")  # modulo, so never negative
     # A table of what occurs is several times as fast as sorting, or as a set.
     occurs = np.zeros(int(valid.max()) - int(lowest) + 1, bool)
     occurs[above] = True
-    low, high = (int(v) for v in np.percentile(some, (5, 95), method="nearest"))
     return bool(occurs[low - int(lowest) : high - int(lowest) + 1].mean() < _DENSE)
 
 
