@@ -117,7 +117,7 @@ def choose(
             rated = [_without_common(map_parts(parts, plan, effort), setting, rated[0])]
     if not is_pixel and (equal > _OFTEN or is_gapped or is_float):
         both = [mapped]
-        if void is not None:
+        if void is not None and not is_image:
             plan = choose_map(parts, None, is_float=is_float)
             both.append(map_parts(parts, plan, effort))
         near = _NEAR * (margin if is_image else 1.0)

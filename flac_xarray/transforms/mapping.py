@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from flac_xarray.transforms.plan import Plan
 from flac_xarray.transforms.predict import has_headroom
 from flac_xarray.transforms.scaling import Scale, find_scale
-from flac_xarray.transforms.values import order_floats, parts_to_ints
+from flac_xarray.transforms.values import distinct, order_floats, parts_to_ints
 
 __all__ = ["choose_map", "find_common", "find_void"]
 
@@ -76,7 +76,7 @@ def choose_map(parts: Ints, void: bytes | None, *, is_float: bool) -> Plan:
     some = valid.reshape(-1)[:: max(1, valid.size // _SAMPLE)]
     is_gapped = is_float or extent > _MAX_PALETTE or _is_gapped(valid, some)
     if is_gapped and len(np.unique(some)) < min(some.size // 2, int(extent * _DENSE)):
-        palette = np.unique(valid)
+        palette = distinct(valid)
         if len(palette) <= min(_MAX_PALETTE, valid.size // 4, int(extent * _DENSE)):
             return replace(base, palette=_unsigned(len(palette) - 1))
     if scale:
@@ -85,20 +85,14 @@ def choose_map(parts: Ints, void: bytes | None, *, is_float: bool) -> Plan:
 
 
 def _is_gapped(valid: Ints, some: Ints) -> bool:
-    """Whether integers are missing among the usual ones, not in the tails alone.
-
-    They span at most 2^16 numbers.
-    """
+    """Whether integers are missing among the usual ones, not in the tails alone."""
     low, high = (int(v) for v in np.percentile(some, (5, 95), method="nearest"))
     usual = np.unique(some[(some >= low) & (some <= high)])
     if len(usual) >= _DENSE * (high - low + 1):
         return False
-    lowest = valid.min()
-    above = (valid - lowest).view(f"u{valid.itemsize}")  # modulo, so never negative
-    # A table of what occurs is several times as fast as sorting, or as a set.
-    occurs = np.zeros(int(valid.max()) - int(lowest) + 1, bool)
-    occurs[above] = True
-    return bool(occurs[low - int(lowest) : high - int(lowest) + 1].mean() < _DENSE)
+    usual = distinct(valid)
+    count = np.count_nonzero((usual >= low) & (usual <= high))
+    return bool(count < _DENSE * (high - low + 1))
 
 
 def _choose_offset(valid: Ints, base: Plan, low: int, extent: int) -> Plan:

@@ -37,6 +37,7 @@ from flac_xarray.transforms.streams import (
 )
 from flac_xarray.transforms.values import (
     add_offset,
+    distinct,
     from_ranks,
     ints_to_parts,
     order_floats,
@@ -222,7 +223,7 @@ def _apply_values(parts: Ints, plan: Plan, effort: int, side: list[bytes]) -> In
     if plan.scale:
         return parts_to_ints(values, plan.scale)
     if plan.palette:
-        palette = np.unique(values)
+        palette = distinct(values)
         side.append(pack_palette(palette, effort))
         return to_ranks(values, palette)
     if plan.offset:

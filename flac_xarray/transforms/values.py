@@ -19,6 +19,7 @@ from flac_xarray.transforms.scaling import Scale, scale_floats, unscale_ints
 
 __all__ = [
     "add_offset",
+    "distinct",
     "from_parts",
     "from_ranks",
     "ints_to_parts",
@@ -33,6 +34,8 @@ __all__ = [
 Ints = NDArray[np.integer[Any]]
 Pixels = NDArray[Any]
 
+_MAX_TABLE: Final = 1 << 20
+"""Most entries of a table of the values between the lowest and the highest."""
 _FLOAT_BITS: Final = {2: np.int16, 4: np.int32, 8: np.int64}
 
 
@@ -139,7 +142,36 @@ def order_floats(bits: Ints) -> Ints:
 
 def to_ranks(values: Ints, palette: Ints) -> Ints:
     """Give each value's position in a sorted palette that holds them all."""
-    return np.searchsorted(palette, values).astype(_rank_dtype(len(palette)))
+    dtype = _rank_dtype(len(palette))
+    extent = int(palette[-1]) - int(palette[0])
+    if extent > _MAX_TABLE:
+        return np.searchsorted(palette, values).astype(dtype)
+    # A table is several times as fast as a search.
+    ranks = np.zeros(extent + 1, dtype)
+    ranks[_above(palette, palette[0])] = np.arange(len(palette), dtype=dtype)
+    return ranks[_above(values, palette[0])]
+
+
+def distinct(values: Ints) -> Ints:
+    """Give the sorted values that occur.
+
+    Examples
+    --------
+    >>> distinct(np.array([3, -2, 3], np.int16))
+    array([-2,  3], dtype=int16)
+    """
+    low, high = values.min(), values.max()
+    extent = int(high) - int(low)
+    if extent > min(_MAX_TABLE, 8 * values.size):
+        return np.unique(values)
+    occurs = np.zeros(extent + 1, np.bool_)
+    occurs[_above(values, low)] = True
+    return (np.flatnonzero(occurs) + int(low)).astype(values.dtype)
+
+
+def _above(values: Ints, low: Any) -> Ints:
+    """Give distances from the lowest value; modulo, so never negative."""
+    return (values - low).view(f"u{values.itemsize}")
 
 
 def from_ranks(ranks: Ints, palette: Ints) -> Ints:
