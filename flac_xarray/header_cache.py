@@ -19,6 +19,7 @@ from typing import Final
 
 from flac_xarray.container import is_container
 from flac_xarray.errors import NotFlacRasterError
+from flac_xarray.file_kinds import kind_of
 from flac_xarray.header import Header
 from flac_xarray.legacy import read_legacy
 from flac_xarray.legacy_tiles import LegacyDecoder
@@ -96,7 +97,8 @@ def _read_index(
         return read_container(source, prefix, size)
     legacy = read_legacy(prefix, size, source.read_range)
     if legacy is None:
-        msg = f"{name} is not a FLAC raster: it begins with {prefix[:16]!r}"
+        found = kind_of(prefix[:64]) or f"it begins with {prefix[:16]!r}"
+        msg = f"{name} is not a FLAC raster: {found}"
         raise NotFlacRasterError(msg, found=prefix[:16])
     decode = LegacyDecoder(legacy.comments, legacy.lossy)
     return legacy.header, TileIndex(source, legacy.layout, size, legacy.tables, decode)

@@ -378,7 +378,7 @@ class TestOpening:
         ran = subprocess.run(
             [sys.executable, "-c", code], capture_output=True, text=True, check=False
         )
-        assert 'pip install "flac_xarray[azure]"' in ran.stderr
+        assert 'pip install "flac-xarray[azure]"' in ran.stderr
 
     def test_missing_archive(self, tmp_path):
         with pytest.raises(SourceNotFoundError, match=r"no\.zip"):

@@ -209,7 +209,10 @@ def _tile_table(
     tiles: list[dict[str, Any]],
 ) -> tuple[tuple[str, ...], list[tuple[object, ...]]]:
     """Columns and rows of a table of tiles."""
-    columns = ("id", "bbox", "window", "bytes", "size")
+    columns: tuple[str, ...] = ("id", "bbox", "window", "bytes", "size")
+    planes = any("index" in tile for tile in tiles)
+    if planes:  # else tiles of several bands look alike
+        columns = ("id", "index", *columns[1:])
     rows: list[tuple[object, ...]] = []
     for tile in tiles:
         first, last = tile["byte_range"] or (0, -1)
@@ -217,6 +220,7 @@ def _tile_table(
         rows.append(
             (
                 tile["id"],
+                *([",".join(map(str, tile["index"]))] if planes else ()),
                 _list(tile["bbox"]),
                 ",".join(map(str, tile["window"])),
                 span,

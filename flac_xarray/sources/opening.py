@@ -129,7 +129,7 @@ def _open_url(
         msg = f"{name}: there is no such file"
         raise SourceNotFoundError(msg, url=name) from secrets.presentable(error)
     except ImportError as error:
-        msg = f"{name}: {_what_to_install(url)}"
+        msg = f"{name}: {_what_to_install(url, error)}"
         raise SourceError(msg, url=name) from error
     except Exception as error:  # noqa: BLE001 - file systems raise what they like
         why = secrets.clean(f"{type(error).__name__}: {error}")
@@ -157,10 +157,10 @@ def _protocols(kind: Any) -> tuple[str, ...]:
     return (protocol,) if isinstance(protocol, str) else tuple(protocol)
 
 
-def _what_to_install(url: str) -> str:
+def _what_to_install(url: str, error: ImportError) -> str:
     for link in split_chain(url):
         protocol = link.partition("://")[0]
         if protocol in EXTRAS:
             extra = EXTRAS[protocol]
-            return f'{protocol}:// needs: pip install "flac_xarray[{extra}]"'
-    return "its protocol needs a package that fsspec names above"
+            return f'{protocol}:// needs: pip install "flac-xarray[{extra}]"'
+    return f"its protocol needs another package: {error}"
