@@ -17,7 +17,7 @@ import stat
 from pathlib import Path
 from typing import Final
 
-__all__ = ["claim_part", "sweep_parts"]
+__all__ = ["claim_part", "sweep_parts", "what_is_left"]
 
 SUFFIX: Final = ".part"
 PART: Final = re.compile(r"\.[0-9a-f]{8}\.part")
@@ -56,17 +56,31 @@ def claim_part(path: Path, mode: int = 0o666) -> tuple[int, Path]:
 
 def sweep_parts(path: Path) -> None:
     """Remove the target's part files that no living writer holds."""
-    for name in glob.glob(f".{glob.escape(path.name)}.*", root_dir=path.parent):  # noqa: PTH207  # Path.glob goes into folders
+    names = glob.glob(f".{glob.escape(path.name)}.*", root_dir=path.parent)  # noqa: PTH207  # Path.glob goes into folders
+    for name in sorted(names):  # a part before what lies beside it
         found = PART.match(name, len(path.name) + 1)
         if found is None:
             continue
-        # Behind the part's own name GDAL puts files of its own (.aux.xml, .msk).
+        # Behind the part's own name lie GDAL's files (.aux.xml) and claims of bytes.
         part = path.with_name(name[: found.end()])
         if name == part.name:
             _remove_abandoned(part)
         elif not part.exists():
             with contextlib.suppress(OSError):
                 path.with_name(name).unlink()
+
+
+def what_is_left(path: str | os.PathLike[str]) -> str:
+    """Say what stands under a target's name after a write that failed.
+
+    Examples
+    --------
+    >>> what_is_left("no/such/file")
+    'nothing is left under that name'
+    """
+    if os.path.lexists(path):
+        return "the file of that name stays as it was"
+    return "nothing is left under that name"
 
 
 def _remove_abandoned(part: Path) -> None:

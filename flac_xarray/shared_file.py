@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from flac_xarray.errors import SourceError
+from flac_xarray.part_files import what_is_left
 from flac_xarray.sinks import FileSink
 from flac_xarray.tile_batch import Part
 
@@ -161,7 +162,7 @@ class SharedFile:
                 f"the unfinished {self.part} is gone: it was finished already, given "
                 "up, or swept after its process had ended; write again"
             )
-        msg = f"cannot write {self.name}: {why}"
+        msg = f"cannot write {self.name}: {why}; {what_is_left(self.name)}"
         return SourceError(msg, url=self.name, errno=error.errno)
 
 

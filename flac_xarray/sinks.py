@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol, Self
 
 from flac_xarray.errors import SourceError
-from flac_xarray.part_files import claim_part, sweep_parts
+from flac_xarray.part_files import claim_part, sweep_parts, what_is_left
 
 __all__ = ["FileSink", "MemorySink", "Sink", "UploadSink", "open_sink"]
 
@@ -153,14 +153,9 @@ class FileSink:
         except FileExistsError:
             raise
         except OSError as error:
-            left = (
-                "the file of that name stays as it was"
-                if os.path.lexists(self.path)
-                else "nothing is left under that name"
-            )
             msg = (
                 f"cannot write {self.name}: {error.strerror or error}{where}; the "
-                f"unfinished {self.part} is removed, {left}"
+                f"unfinished {self.part} is removed, {what_is_left(self.path)}"
             )
             raise SourceError(msg, url=self.name, errno=error.errno) from error
 

@@ -67,19 +67,20 @@ def full_disk(tmp_path):
     if done.returncode:
         pytest.skip("a small disk needs the right to mount one")
     yield folder
-    subprocess.run([shutil.which("umount"), str(folder)], check=True)
+    # Lazily: a test that fails may hold a file there.
+    subprocess.run([shutil.which("umount"), "-l", str(folder)], check=True)
 
 
 # -- killed
 
 
 def test_killed_writers_leave_the_old_file_or_nothing_and_the_next_run_cleans():
-    script = [sys.executable, "-m", "tests.kill_writers", "--times", "42"]
+    script = [sys.executable, "-m", "tests.kill_writers", "--times", "36"]
     done = subprocess.run(script, capture_output=True, text=True, check=True)
     told = [json.loads(line) for line in done.stdout.splitlines()]
     *safe, control = told
     assert control["HALF A FILE"] > 0
-    assert len(safe) == 6
+    assert len(safe) == 8
     for found in safe:
         assert not {"HALF A FILE", "LOST"} & found.keys(), found
         assert found["after the last run, new"] == 1
@@ -156,6 +157,16 @@ def test_a_full_disk_while_converting(full_disk, tmp_path):
     ):
         convert_to_geotiff(raster, target, overwrite=True)
     assert (names_in(full_disk), target.read_bytes()) == (["b.tif"], OLD)
+
+
+def test_a_full_disk_while_dask_writes(full_disk):
+    target = full_disk / "a.flac"
+    target.write_bytes(OLD)
+    lazy = xr.DataArray(NOISE, dims=("band", "y", "x"), name="a").chunk({"y": 64})
+    with pytest.raises(SourceError, match=r"a\.flac: No space left") as caught:
+        flac_xarray.write(lazy, target, overwrite=True, tile_size=64)
+    assert "stays as it was" in str(caught.value)
+    assert (names_in(full_disk), target.read_bytes()) == (["a.flac"], OLD)
 
 
 def test_a_full_temporary_folder_while_writing_to_a_url(full_disk, monkeypatch):
@@ -331,7 +342,7 @@ def test_two_writers_to_one_path(tmp_path):
     write_repeatedly(target, 0, 1)
     context = multiprocessing.get_context("spawn")
     writers = [
-        context.Process(target=write_repeatedly, args=(target, value, 15))
+        context.Process(target=write_repeatedly, args=(target, value, 8))
         for value in (1, 2)
     ]
     for writer in writers:
