@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -27,6 +27,7 @@ from flac_xarray.errors import (
 from flac_xarray.georef import Georef
 from flac_xarray.geotiff import header_from_dataset, open_dataset, translated_errors
 from flac_xarray.geotiff.gdal import bounded_cache
+from flac_xarray.geotiff.source_levels import open_levels, with_levels
 from flac_xarray.grid import TileGrid
 from flac_xarray.header import ArrayInfo, Header
 from flac_xarray.reader import FlacRaster
@@ -53,6 +54,8 @@ class BandDifference:
     """Pixels whose values differ: NaN equals NaN, and -0.0 equals 0.0."""
     max_difference: float
     """Largest absolute difference; NaN where only one side is NaN is not counted."""
+    level: int = 0
+    """Overview level, 0 being full resolution."""
 
     @property
     def equal(self) -> bool:
@@ -68,17 +71,20 @@ class Comparison:
     """Per band; none when the shapes differ."""
     differences: Mapping[str, tuple[Any, Any]]
     """Whatever else differs: name -> (what `a` has, what `b` has)."""
+    overviews: tuple[BandDifference, ...] = ()
+    """Per level and band, of the overviews that both have in one size."""
 
     @property
     def equal_pixels(self) -> bool:
-        """Whether shape, dtype and every bit of every pixel agree."""
+        """Whether shape, dtype and every bit of every pixel of level 0 agree."""
         kinds = {"shape", "dtype", "mask"}
         return all(b.equal for b in self.bands) and not kinds & set(self.differences)
 
     @property
     def equal(self) -> bool:
-        """Whether pixels and metadata agree."""
-        return self.equal_pixels and not self.differences
+        """Whether pixels, overviews and metadata agree."""
+        overviews = all(b.equal for b in self.overviews)
+        return self.equal_pixels and overviews and not self.differences
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +101,21 @@ class _Side:
 
     @property
     def mask(self) -> int | None:
-        masks = [k for k, a in enumerate(self.header.arrays) if a.role == "mask"]
-        return masks[0] if masks else None
+        return self.mask_at(0)
+
+    def mask_at(self, level: int) -> int | None:
+        roles = [(a.role, a.level) for a in self.header.arrays]
+        return roles.index(("mask", level)) if ("mask", level) in roles else None
+
+    @property
+    def sizes(self) -> dict[int, tuple[int, ...]]:
+        """Rows and columns of each overview level."""
+        header = self.header
+        return {
+            level: header.arrays[header.find(level=level)].shape[-2:]
+            for level in header.levels
+            if level
+        }
 
 
 def compare_rasters(
@@ -132,12 +151,23 @@ def compare_rasters(
         stack.enter_context(bounded_cache(0))
         differences = dict(_differences(one, two))
         bands: list[BandDifference] = []
+        overviews: list[BandDifference] = []
         if one.info.shape == two.info.shape:
-            find = (one.header.find(), two.header.find())
-            bands += _compare(one, two, *find, progress)
-            if one.mask is not None and two.mask is not None:
-                bands += _compare(one, two, one.mask, two.mask, progress, first=0)
-    return Comparison(tuple(bands), differences)
+            bands += _compare_level(one, two, 0, progress)
+            for level in sorted(one.sizes.items() & two.sizes.items()):
+                overviews += _compare_level(one, two, level[0], progress)
+    return Comparison(tuple(bands), differences, tuple(overviews))
+
+
+def _compare_level(
+    one: _Side, two: _Side, level: int, progress: Callable[[int], object] | None
+) -> list[BandDifference]:
+    find = (one.header.find(level=level), two.header.find(level=level))
+    bands = _compare(one, two, *find, progress)
+    masks = (one.mask_at(level), two.mask_at(level))
+    if None not in masks:
+        bands += _compare(one, two, *masks, progress, first=0)  # type: ignore[arg-type]
+    return [replace(band, level=level) for band in bands]
 
 
 @contextlib.contextmanager
@@ -157,18 +187,21 @@ def _open(
                 if isinstance(error, NotFlacRasterError):
                     raise
                 raise error from None
+            levels = stack.enter_context(open_levels(dataset))
             with translated_errors(name, "read"):
-                header = header_from_dataset(dataset)
-            yield _Side(header, lambda k, s: _read_dataset(dataset, header, k, s))
+                header = with_levels(header_from_dataset(dataset), levels)
+            datasets = (dataset, *levels)
+            yield _Side(header, lambda k, s: _read_dataset(datasets, header, k, s))
         return
     with raster:
         yield _Side(raster.header, lambda k, s: raster.read_selection(s, position=k))
 
 
 def _read_dataset(
-    dataset: Any, header: Header, position: int, selection: tuple[slice, ...]
+    datasets: Sequence[Any], header: Header, position: int, selection: tuple[slice, ...]
 ) -> NDArray[Any]:
     rows, cols = selection[-2:]
+    dataset = datasets[header.arrays[position].level]
     window = rasterio.windows.Window.from_slices(rows, cols)
     is_mask = header.arrays[position].role == "mask"
     with translated_errors(str(dataset.name), "read"):
@@ -265,6 +298,7 @@ def _differences(one: _Side, two: _Side) -> Iterator[tuple[str, tuple[Any, Any]]
     }
     pairs["nodata"] = (_nodata(one.info), _nodata(two.info))
     pairs["mask"] = (one.mask is not None, two.mask is not None)
+    pairs["overviews"] = (list(one.sizes.values()), list(two.sizes.values()))
     pairs |= _georef_pairs(one.header.georef, two.header.georef)
     for ns in sorted({*one.header.tags, *two.header.tags}):
         key = f"tags[{ns}]" if ns else "tags"

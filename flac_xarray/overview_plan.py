@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from flac_xarray.errors import UnsupportedDataError
 from flac_xarray.header import ArrayInfo, Header
 from flac_xarray.masking import Masking
 from flac_xarray.resampling import LevelRule, check_method
@@ -24,6 +25,8 @@ Resampling = str | Mapping[str, str]
 """One of `resampling.METHODS`, for all arrays or by name."""
 
 DEFAULT_METHOD: Final = "nearest"
+FOR_CLASSES: Final = ("nearest", "mode")
+"""Methods that make no new values."""
 STATISTICS: Final = "STATISTICS_"
 """Tags that hold for level 0 only."""
 
@@ -82,7 +85,8 @@ class OverviewPlan:
             The factors do not ascend, or there is no such method; the header has
             overviews already.
         UnsupportedDataError
-            The method is not defined for complex pixels.
+            The method is not defined for complex pixels, or for classes; there are
+            too many factors.
         """
         factors = overview_factors(header, overviews)
         if factors and header.levels != (0,):
@@ -116,7 +120,9 @@ def overview_factors(header: Header, overviews: Overviews) -> tuple[int, ...]:
     Raises
     ------
     ValueError
-        They do not ascend from 2 on, or are too many for the raster.
+        They do not ascend from 2 on.
+    UnsupportedDataError
+        They are too many for the raster.
     """
     if overviews is None or overviews == "none":
         return ()
@@ -140,7 +146,7 @@ def overview_factors(header: Header, overviews: Overviews) -> tuple[int, ...]:
                 f"overviews {list(factors)}: too many for {height} rows and {width} "
                 f"columns of array {info.name!r}"
             )
-            raise ValueError(msg)
+            raise UnsupportedDataError(msg, dtype=info.dtype)
     return factors
 
 
@@ -180,6 +186,12 @@ def _method(resampling: Resampling, info: ArrayInfo) -> str:
         else resampling.get(info.name, DEFAULT_METHOD)
     )
     check_method(method, info.dtype)
+    if method not in FOR_CLASSES and any("colormap" in band for band in info.bands):
+        msg = (
+            f"array {info.name!r} has a colour table: its pixels are names, and "
+            f"resampling {method!r} would add them up; expected nearest or mode"
+        )
+        raise UnsupportedDataError(msg, dtype=info.dtype)
     return method
 
 

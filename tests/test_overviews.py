@@ -261,7 +261,9 @@ def test_methods_by_array_and_what_is_refused(tmp_path):
     for factors in ((4, 2), (1, 2), (2, 2), (2.5,), (0,)):
         with pytest.raises(ValueError, match="expected factors that ascend"):
             OverviewPlan.of(Header(arrays), factors, "mode")
-    with pytest.raises(ValueError, match="too many for 64 rows and 64 columns"):
+    with pytest.raises(
+        UnsupportedDataError, match="too many for 64 rows and 64 columns"
+    ):
         OverviewPlan.of(Header(arrays), (64, 128), "mode")
     with pytest.raises(ValueError, match="expected 'auto', 'none', or factors"):
         OverviewPlan.of(Header(arrays), "all", "mode")

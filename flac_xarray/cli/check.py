@@ -7,6 +7,7 @@ values become text or JSON, and the exit code is 1 when the answer is no.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -66,6 +67,8 @@ def compare(
         if rows:
             columns = ("band", "pixels", "values differ", "bits differ", "max diff.")
             print_table(columns, rows)
+        for line in _overview_lines(found):
+            click.echo(line)
         for name, (x, y) in found.differences.items():
             click.echo(f"{name}: {_short(x)} against {_short(y)}")
         click.echo(_verdict(found))
@@ -121,16 +124,37 @@ def validate(
     ctx.exit(0 if report.ok else 1)
 
 
+def _overview_lines(found: Comparison) -> Iterator[str]:
+    """Say of each overview that both have whether it is equal."""
+    for level in sorted({band.level for band in found.overviews}):
+        bands = [b for b in found.overviews if b.level == level]
+        different = [b for b in bands if not b.equal]
+        told = "equal"
+        if different:
+            n = sum(b.n_different for b in different)
+            most = max(b.max_difference for b in different)
+            told = f"DIFFERENT, {n} values by up to {most:g}"
+        yield f"overview {level - 1}: {told}"
+
+
 def _verdict(found: Comparison) -> str:
     if not found.equal_pixels:
         return "different"
-    return "equal" if found.equal else "pixels equal, metadata different"
+    if found.equal:
+        return "equal"
+    overviews = all(band.equal for band in found.overviews)
+    what = "metadata" if overviews else "overviews"
+    return f"pixels equal, {what} different"
 
 
 def _comparison_json(found: Comparison) -> dict[str, Any]:
     return {
         "equal_pixels": found.equal_pixels,
         "bands": [_band_json(band) for band in found.bands],
+        "overviews": [
+            {"overview_level": band.level - 1, **_band_json(band)}
+            for band in found.overviews
+        ],
         "differences": {
             name: [_plain(x), _plain(y)] for name, (x, y) in found.differences.items()
         },

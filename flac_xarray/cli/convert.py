@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from flac_xarray.cli.output import progress_bar, shown, size
-from flac_xarray.cli.params import storage_option
+from flac_xarray.cli.params import OVERVIEWS, storage_option
+from flac_xarray.resampling import METHODS
 
 if TYPE_CHECKING:
     from flac_xarray.header import ArrayInfo
@@ -86,6 +87,20 @@ class _Job:
     help="Write an old form: what flac-raster 0.1.2 opens, or one FLAC stream.",
 )
 @click.option(
+    "--overviews",
+    type=OVERVIEWS,
+    default="source",
+    show_default=True,
+    help="Those of the source; auto: halves until one tile is enough; 2,4,8; none.",
+)
+@click.option(
+    "--resampling",
+    type=click.Choice(METHODS),
+    default="nearest",
+    show_default=True,
+    help="How overviews are made.",
+)
+@click.option(
     "--overwrite", "-f", "--force", is_flag=True, help="Replace an existing target."
 )
 @click.option(
@@ -95,7 +110,7 @@ class _Job:
 @click.option("--spatial", "-s", is_flag=True, hidden=True, help="Always on.")
 @click.option("--verbose", "-v", is_flag=True, hidden=True, expose_value=False)
 @storage_option
-def convert(
+def convert(  # noqa: PLR0913
     *,
     source: str,
     target: str | None,
@@ -104,6 +119,8 @@ def convert(
     interleave: str,
     spatial: bool,
     profile: str | None,
+    overviews: str | tuple[int, ...],
+    resampling: str,
     **common: Any,
 ) -> None:
     """Convert a raster to a FLAC raster, or a FLAC raster back.
@@ -122,9 +139,10 @@ def convert(
         if profile is not None:
             pixels = _encode_legacy(job, raster, options | {"profile": profile})
         elif raster is None:
-            pixels = _encode(job, options | INTERLEAVES[interleave])
+            levels = {"overviews": overviews, "resampling": resampling}
+            pixels = _encode(job, options | INTERLEAVES[interleave] | levels)
         else:
-            pixels = _decode(job, raster)
+            pixels = _decode(job, raster, overviews)
     if not job.quiet:
         seconds = time.perf_counter() - started
         is_encoded = raster is None or profile is not None
@@ -194,7 +212,8 @@ def _encode(job: _Job, options: dict[str, Any]) -> int:
     with open_dataset(job.source) as dataset:
         with translated_errors(job.source, "read"):
             total = _pixel_nbytes(header_from_dataset(dataset).arrays)
-        with progress_bar("Encoding", total, quiet=job.quiet) as progress:
+            expected = total * (1 + _share(options["overviews"], dataset))
+        with progress_bar("Encoding", round(expected), quiet=job.quiet) as progress:
             convert_to_flac(
                 dataset,
                 job.target,
@@ -205,6 +224,15 @@ def _encode(job: _Job, options: dict[str, Any]) -> int:
                 **options,
             )
     return total
+
+
+def _share(overviews: str | tuple[int, ...], dataset: Any) -> float:
+    """Give the pixels of the overviews, as a part of those of the raster."""
+    if overviews == "source":
+        overviews = tuple(dataset.overviews(1))
+    if isinstance(overviews, str):
+        return 1 / 3 if overviews == "auto" else 0.0
+    return sum(1 / factor**2 for factor in overviews if factor)
 
 
 def _encode_legacy(
@@ -236,10 +264,13 @@ def _check_flac_name(job: _Job, why: str) -> None:
         raise click.BadParameter(msg, param_hint="'-o'")
 
 
-def _decode(job: _Job, raster: FlacRaster) -> int:
+def _decode(job: _Job, raster: FlacRaster, overviews: str | tuple[int, ...]) -> int:
     """Write a GeoTIFF; give the bytes of its pixels."""
     from flac_xarray.geotiff import convert_to_geotiff
 
+    if overviews not in ("source", "none"):
+        msg = "a GeoTIFF takes those of the FLAC raster (source) or none"
+        raise click.BadParameter(msg, param_hint="'--overviews'")
     # Other formats cannot hold what a GeoTIFF holds without a second file beside them.
     if _driver(job.target) != "GTiff":
         msg = (
@@ -254,6 +285,7 @@ def _decode(job: _Job, raster: FlacRaster) -> int:
             job.target,
             overwrite=job.overwrite,
             threads=job.threads,
+            overviews=overviews == "source",
             progress=progress,
         )
     return total

@@ -39,6 +39,13 @@ __all__ = ["extract"]
     help="Cut to the pixels touched, or take whole tiles.",
 )
 @bands_option
+@click.option(
+    "--overview-level",
+    "level",
+    type=click.IntRange(min=0),
+    callback=lambda _ctx, _param, given: 0 if given is None else given + 1,
+    help="An overview, 0 being the first one; --window counts its pixels.",
+)
 @click.option("--savings", is_flag=True, help="Say in detail what was fetched.")
 @click.option(
     "--overwrite", "-f", "--force", is_flag=True, help="Replace an existing target."
@@ -68,7 +75,7 @@ def extract(
     with FlacRaster.open(path, storage_options=storage_options) as raster:
         window, bands = selection.resolve(raster)
         opening = raster.source.counters.snapshot()
-        array = raster.array()
+        array = raster.array(level=selection.level)
         n_bands = len(bands) if bands is not None else math.prod(array.shape[:-2])
         pixel_nbytes = numpy_dtype(array.dtype).itemsize * n_bands
         total = pixel_nbytes * window.height * window.width
@@ -78,6 +85,8 @@ def extract(
                 target,
                 window=window,
                 bands=bands,
+                level=selection.level,
+                overviews=False,
                 overwrite=overwrite,
                 progress=progress,
             )

@@ -16,7 +16,7 @@ from flac_xarray.errors import WindowError
 from flac_xarray.georef import Bbox
 from flac_xarray.grid import Window
 
-__all__ = ["BANDS", "BBOX", "WINDOW", "json_option", "storage_option"]
+__all__ = ["BANDS", "BBOX", "OVERVIEWS", "WINDOW", "json_option", "storage_option"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -104,6 +104,20 @@ class _Bands(_Text):
         return tuple(band - 1 for band in bands)
 
 
+class _Overviews(_Text):
+    name = "source|auto|none|2,4,..."
+
+    def parse(self, text: str) -> str | tuple[int, ...]:
+        """Parse a word, or factors."""
+        if text in ("source", "auto", "none"):
+            return text
+        factors = _numbers(text, int, ",".join("n" * (text.count(",") + 1)))
+        if factors != sorted({f for f in factors if f > 1}):
+            msg = f"expected factors from 2 on that ascend, found {text!r}"
+            raise ValueError(msg)
+        return tuple(factors)
+
+
 class _KeyValue(_Text):
     name = "KEY=VALUE"
 
@@ -125,6 +139,8 @@ WINDOW = _Window()
 """A `Window`, written as col_off, row_off, width, height."""
 BANDS = _Bands()
 """Positions from 0, written as numbers from 1."""
+OVERVIEWS = _Overviews()
+"""``"source"``, ``"auto"``, ``"none"``, or a tuple of factors."""
 
 
 def storage_option(command: F) -> F:

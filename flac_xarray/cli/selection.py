@@ -57,6 +57,8 @@ class Selection:
     """Positions from 0."""
     snap: str = "pixels"
     """``"tiles"``: whole tiles."""
+    level: int = 0
+    """Overview level, 0 being full resolution."""
 
     def __post_init__(self) -> None:
         said = (self.bbox, self.window, self.tile_id, self.last or None)
@@ -70,10 +72,11 @@ class Selection:
         Raises
         ------
         WindowError
-            They lie outside the raster.
+            They lie outside the raster, or there is no such overview.
         """
+        _check_level(self.level, raster)
         window, bands = self._window(raster), self.bands
-        info = raster.array()
+        info = raster.array(level=self.level)
         if bands is None and self.tile_id is not None and len(info.shape) > 2:  # noqa: PLR2004
             # The tile of that number and no other: its bands only.
             along = info.grid.slices(info.grid.index(self.tile_id))[-3]
@@ -85,22 +88,31 @@ class Selection:
     def _window(self, raster: FlacRaster) -> Window:
         from flac_xarray.spatial_index import tile_window
 
-        grid = raster.array().grid
+        grid = raster.array(level=self.level).grid
         height, width = grid.shape[-2:]
         if self.bbox is not None:
-            window = raster.window(self.bbox)
+            window = raster.window(self.bbox, self.level)
         elif self.window is not None:
             window = _inside(self.window, height, width)
         elif self.tile_id is not None:
-            return tile_window(raster, self.tile_id)
+            return tile_window(raster, self.tile_id, level=self.level)
         elif self.last:
-            return tile_window(raster, grid.n_tiles - 1)
+            return tile_window(raster, grid.n_tiles - 1, level=self.level)
         else:
             middle = Window(height // 2, width // 2, 1, 1)
             return _whole_tiles(middle, grid.tile[-2:], (height, width))
         if self.snap == "tiles":
             return _whole_tiles(window, grid.tile[-2:], (height, width))
         return window
+
+
+def _check_level(level: int, raster: FlacRaster) -> None:
+    from flac_xarray.errors import WindowError
+
+    if level not in raster.header.levels:
+        n = len(raster.header.levels) - 1
+        msg = f"no overview {level - 1}: the raster has {n}"
+        raise WindowError(msg)
 
 
 def _inside(window: Window, height: int, width: int) -> Window:

@@ -7,8 +7,11 @@ being encoded, and GDAL's cache, whatever the size of the raster.
 
 from __future__ import annotations
 
+import contextlib
+import heapq
+import itertools
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -24,7 +27,9 @@ from flac_xarray.geotiff.gdal import (
     row_of_blocks,
     translated_errors,
 )
+from flac_xarray.geotiff.source_levels import open_levels, with_levels
 from flac_xarray.header import ArrayInfo, Header
+from flac_xarray.overview_plan import Overviews
 from flac_xarray.tile_encoder import DEFAULT_EFFORT
 from flac_xarray.writer import FlacRasterWriter
 
@@ -33,15 +38,20 @@ __all__ = ["convert_to_flac", "read_block"]
 BLOCK_NBYTES: Final = 24 << 20
 """Pixels read at a time, in bytes."""
 
+SOURCE: Final = "source"
+"""Overviews that are those of the source."""
+
 Tile = tuple[int, tuple[int, ...], Callable[[], NDArray[Any]]]
 
 
-def convert_to_flac(
+def convert_to_flac(  # noqa: PLR0913
     source: Any,
     target: str | os.PathLike[str],
     *,
     tile_size: int | tuple[int, int] = 512,
     bands_per_tile: int | None = None,
+    overviews: Overviews = SOURCE,
+    resampling: str = "nearest",
     overwrite: bool = False,
     progress: Callable[[int], object] | None = None,
     storage_options: Mapping[str, Any] | None = None,
@@ -59,6 +69,12 @@ def convert_to_flac(
         Rows and columns of a tile.
     bands_per_tile
         Bands of a tile.
+    overviews
+        ``"source"``: those of the source, as they are. Or made here: ``"auto"``, halves
+        until one tile covers the raster; or factors, ``(2, 4, 8)``. Or ``"none"``.
+    resampling
+        How they are made: nearest, average, mode, rms, bilinear, cubic, cubic_spline,
+        lanczos or gauss.
     overwrite
         Whether an existing target may be replaced.
     progress
@@ -81,14 +97,22 @@ def convert_to_flac(
         Bands of several dtypes, or of one that FLAC rasters lack; subdatasets only.
     FileExistsError
         The target exists and `overwrite` is false.
+    ValueError
+        There are no such overviews.
     """
-    options = {"effort": DEFAULT_EFFORT} | options
-    with open_dataset(source) as dataset:
+    options = {"effort": DEFAULT_EFFORT, "resampling": resampling} | options
+    with open_dataset(source) as dataset, contextlib.ExitStack() as stack:
         name = str(dataset.name)
+        levels = ()
+        if overviews == SOURCE:
+            levels = stack.enter_context(open_levels(dataset))
+        else:
+            options["overviews"] = overviews
         with translated_errors(name, "read"):
             header = header_from_dataset(
                 dataset, tile_size=tile_size, bands_per_tile=bands_per_tile
             )
+        header = with_levels(header, levels)
         cache = 2 * row_of_blocks(dataset, itemsize(header.arrays[0].dtype))
         with (
             FlacRasterWriter.create(
@@ -100,20 +124,43 @@ def convert_to_flac(
             ) as writer,
             bounded_cache(cache),
         ):
-            writer.write_tiles(_tiles(dataset, header, name), progress=progress)
-    return header
+            together = writer.header is not header
+            tiles = _tiles((dataset, *levels), header, name, together=together)
+            writer.write_tiles(tiles, progress=progress)
+    return writer.header
 
 
-def _tiles(dataset: Any, header: Header, name: str) -> Iterator[Tile]:
-    """Give every tile of every array, in the order the source is read."""
-    for position, info in enumerate(header.arrays):
-        limit = BLOCK_NBYTES // itemsize(info.dtype)
-        for block in info.grid.blocks(limit):
-            with translated_errors(name, "read"):
-                pixels = read_block(dataset, info, block)
-            for cut in info.grid.cuts(block):
-                tile = pixels[cut.into]
-                yield position, cut.index, partial(_same, tile)
+def _tiles(
+    datasets: Sequence[Any], header: Header, name: str, *, together: bool
+) -> Iterator[Tile]:
+    """Give every tile of every array, in the order the source is read.
+
+    Array by array, or all arrays together, row by row: overviews that are made need the
+    mask beside the pixels.
+    """
+    arrays = [
+        _blocks(position, info, datasets[info.level])
+        for position, info in enumerate(header.arrays)
+    ]
+    blocks = (
+        heapq.merge(*arrays, key=lambda job: job[2][-2].start)
+        if together
+        else itertools.chain.from_iterable(arrays)
+    )
+    for position, dataset, block in blocks:
+        info = header.arrays[position]
+        with translated_errors(name, "read"):
+            pixels = read_block(dataset, info, block)
+        for cut in info.grid.cuts(block):
+            tile = pixels[cut.into]
+            yield position, cut.index, partial(_same, tile)
+
+
+def _blocks(
+    position: int, info: ArrayInfo, dataset: Any
+) -> Iterator[tuple[int, Any, tuple[slice, ...]]]:
+    for block in info.grid.blocks(BLOCK_NBYTES // itemsize(info.dtype)):
+        yield position, dataset, block
 
 
 def _same(tile: NDArray[Any]) -> NDArray[Any]:

@@ -16,16 +16,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import rasterio
-import rasterio.windows
-from numpy.typing import NDArray
 
 from flac_xarray.dtypes import itemsize
 from flac_xarray.errors import UnsupportedDataError
 from flac_xarray.geotiff.gdal import bounded_cache, check_complete, translated_errors
 from flac_xarray.geotiff.plan import NARROW, GeotiffPlan
-from flac_xarray.geotiff.restore import restore_metadata
+from flac_xarray.geotiff.staged import has_levels, write_plain, write_with_levels
 from flac_xarray.geotiff.structure import creation_options
 from flac_xarray.grid import Window
 from flac_xarray.reader import FlacRaster
@@ -34,13 +31,14 @@ from flac_xarray.sinks import FileSink
 __all__ = ["convert_to_geotiff"]
 
 
-def convert_to_geotiff(
+def convert_to_geotiff(  # noqa: PLR0913
     raster: FlacRaster | str | os.PathLike[str],
     target: str | os.PathLike[str],
     *,
     window: Window | None = None,
     bands: Sequence[int] | None = None,
     level: int = 0,
+    overviews: bool = True,
     overwrite: bool = False,
     threads: int | None = None,
     progress: Callable[[int], object] | None = None,
@@ -60,6 +58,9 @@ def convert_to_geotiff(
         Positions along the first dim, from 0; all of them by default.
     level
         Overview level.
+    overviews
+        Whether the overviews of the raster go into the GeoTIFF, where all of level 0
+        does.
     overwrite
         Whether an existing target may be replaced.
     threads
@@ -88,7 +89,11 @@ def convert_to_geotiff(
         if threads is not None and profile["driver"] == "GTiff":
             profile.setdefault("num_threads", threads)
         sink = FileSink(target, overwrite=overwrite)
-        _write_file(raster, sink, plan, profile, threads, progress)
+        write = write_plain
+        if overviews and profile["driver"] == "GTiff" and has_levels(raster, plan):
+            write = write_with_levels
+        job = partial(write, threads=threads, progress=progress)
+        _write_file(raster, sink, plan, profile, job)
 
 
 def _write_file(
@@ -96,8 +101,7 @@ def _write_file(
     sink: FileSink,
     plan: GeotiffPlan,
     profile: dict[str, Any],
-    threads: int | None,
-    progress: Callable[[int], object] | None,
+    write: Callable[..., None],
 ) -> None:
     """Write all of the target, or nothing."""
     row = plan.window.width * itemsize(plan.info.dtype) * len(plan.bands)
@@ -107,11 +111,8 @@ def _write_file(
             bounded_cache(cache),
             rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True),
             translated_errors(sink.name, "write"),
-            rasterio.open(str(sink.part), "w", **profile) as out,
         ):
-            restore_metadata(out, raster.header, plan)
-            _write_pixels(out, raster, plan, threads, progress)
-            _write_mask(out, raster, plan, threads)
+            write(sink.part, raster, plan, profile)
         if profile["driver"] == "GTiff" and "sparse_ok" not in profile:
             check_complete(sink.part, sink.name)
         _refuse_sidecars(sink)
@@ -154,68 +155,6 @@ def _profile(
         profile["nbits"] = nbits
         profile.pop("predictor", None)  # GDAL has none for these widths
     return profile | chosen
-
-
-def _write_pixels(
-    out: Any,
-    raster: FlacRaster,
-    plan: GeotiffPlan,
-    threads: int | None,
-    progress: Callable[[int], object] | None,
-) -> None:
-    for block in plan.blocks():
-        pixels = _read(raster, plan, plan.position, block, threads)
-        if plan.info.dtype in NARROW:
-            pixels = pixels.astype(plan.dtype)
-        out.write(pixels, window=_at(block))
-        if progress is not None:
-            progress(pixels.nbytes)
-
-
-def _write_mask(
-    out: Any, raster: FlacRaster, plan: GeotiffPlan, threads: int | None
-) -> None:
-    if plan.mask is None:
-        return
-    for block in plan.blocks():
-        mask = _read(raster, plan, plan.mask, block, threads)
-        if (mask != mask[:1]).any():
-            msg = "the bands have masks that differ: a GeoTIFF holds one for all bands"
-            raise UnsupportedDataError(msg)
-        out.write_mask(mask[0], window=_at(block))
-
-
-def _read(
-    raster: FlacRaster,
-    plan: GeotiffPlan,
-    position: int,
-    block: Window,
-    threads: int | None,
-) -> NDArray[Any]:
-    """Read a block of the plan's window, shape (band, row, col)."""
-    info = raster.header.arrays[position]
-    row, col = plan.window.row_off + block.row_off, plan.window.col_off + block.col_off
-    plane = Window(row, col, block.height, block.width).slices
-    # Each tile is read once, so none is kept for later.
-    fetch = FlacRaster.fetch_tiles
-    read = partial(
-        raster.read_selection, position=position, threads=threads, fetch=fetch
-    )
-    if len(info.shape) == 2:  # noqa: PLR2004
-        return read(plane)[np.newaxis]
-    first, last = plan.bands[0], plan.bands[-1]
-    if plan.bands == tuple(range(first, last + 1)):
-        runs = [(first, last + 1)]
-    else:
-        runs = [(k, k + 1) for k in plan.bands]
-    parts = [read((slice(*run), *plane)) for run in runs]
-    return parts[0] if len(parts) == 1 else np.concatenate(parts)
-
-
-def _at(block: Window) -> rasterio.windows.Window:
-    return rasterio.windows.Window(
-        block.col_off, block.row_off, block.width, block.height
-    )
 
 
 def _sidecars(sink: FileSink) -> list[Path]:
