@@ -1,4 +1,4 @@
-"""A dask array with one chunk per tile, whose graph is made when it is needed.
+"""A dask array whose chunks are tiles, and whose graph is made when it is needed.
 
 Strategy: the layer knows its chunks and nothing else until dask culls it; then it knows
 exactly which tiles the computation reads, and gives them to one `TilePlan` that all its
@@ -19,49 +19,41 @@ from dask.highlevelgraph import HighLevelGraph, Layer
 from flac_xarray.tile_plan import TilePlan
 
 if TYPE_CHECKING:
-    from flac_xarray.grid import TileGrid
-    from flac_xarray.lazy_array import RasterArray
+    from flac_xarray.tile_view import TileView
 
-__all__ = ["tile_array"]
+__all__ = ["Chunks", "tile_array"]
 
 Key = tuple[Any, ...]
+Chunks = tuple[tuple[int, ...], ...]
 
 
-def tile_array(array: RasterArray, grid: TileGrid, name: str) -> da.Array:
-    """Make the dask array of a lazy array.
+def tile_array(view: TileView, chunks: Chunks, name: str) -> da.Array:
+    """Make the dask array of a view.
 
     Parameters
     ----------
-    array
+    view
         What the chunks are read from.
-    grid
-        Its tiles; every chunk is one.
+    chunks
+        Sizes along each dim; whole multiples of the tiles read each tile once.
     name
         Of the graph's layer; the same for the same content.
     """
-    chunks = tuple(
-        tuple(min(t, n - start) for start in range(0, n, t)) or (0,)
-        for n, t in zip(grid.shape, grid.tile, strict=True)
-    )
-    layer = _TileLayer(name, array, grid, None)
+    layer = _TileLayer(name, view, chunks, None)
     graph = HighLevelGraph.from_collections(name, layer)
-    return da.Array(graph, name, chunks, dtype=array.dtype)  # type: ignore[no-untyped-call]
+    return da.Array(graph, name, chunks, dtype=view.dtype)  # type: ignore[no-untyped-call]
 
 
 class _TileLayer(Layer):
     """The tasks of a tile array, or those of them that are wanted."""
 
     def __init__(
-        self,
-        name: str,
-        array: RasterArray,
-        grid: TileGrid,
-        wanted: frozenset[Key] | None,
+        self, name: str, view: TileView, chunks: Chunks, wanted: frozenset[Key] | None
     ) -> None:
         super().__init__()
         self.name = name
-        self.array = array
-        self.grid = grid
+        self.view = view
+        self.chunks = chunks
         self.wanted = wanted
         self._tasks: dict[Any, Any] | None = None
 
@@ -69,9 +61,7 @@ class _TileLayer(Layer):
         if self.wanted is not None:
             yield from self.wanted
             return
-        # An empty array has one empty chunk.
-        spans = [range(max(1, count)) for count in self.grid.counts]
-        for index in itertools.product(*spans):
+        for index in itertools.product(*(range(len(sizes)) for sizes in self.chunks)):
             yield (self.name, *index)
 
     def _made(self) -> Mapping[Any, Any]:
@@ -79,22 +69,27 @@ class _TileLayer(Layer):
 
         if self._tasks is None:
             keys = sorted(self._keys())
-            numbers = [self.grid.number(key[1:]) for key in keys if self.grid.n_tiles]
-            wanted = np.array(numbers, np.uint32)
-            plan_key = f"tile-plan-{tokenize(self.name, wanted)}"
-            plan = DataNode(plan_key, TilePlan(self.array, wanted))
-            self._tasks = {plan_key: plan} | {
-                key: Task(key, TilePlan.read, TaskRef(plan_key), self._block(key[1:]))
+            stops = [list(itertools.accumulate(sizes)) for sizes in self.chunks]
+            blocks = {
+                key: tuple(
+                    slice(ends[i] - sizes[i], ends[i])
+                    for i, ends, sizes in zip(key[1:], stops, self.chunks, strict=True)
+                )
                 for key in keys
             }
+            wanted = np.fromiter(
+                itertools.chain.from_iterable(
+                    map(self.view.tile_numbers, blocks.values())
+                ),
+                np.uint32,
+            )
+            plan_key = f"tile-plan-{tokenize(self.name, wanted)}"
+            plan = DataNode(plan_key, TilePlan(self.view, wanted))
+            self._tasks = {plan_key: plan} | {
+                key: Task(key, TilePlan.read, TaskRef(plan_key), block)
+                for key, block in blocks.items()
+            }
         return self._tasks
-
-    def _block(self, index: tuple[int, ...]) -> tuple[slice, ...]:
-        # Not `grid.slices`: an array without pixels has chunks, but no tiles.
-        return tuple(
-            slice(i * t, min(i * t + t, n))
-            for i, t, n in zip(index, self.grid.tile, self.grid.shape, strict=True)
-        )
 
     def cull(
         self, keys: set[Any], all_hlg_keys: Any
@@ -104,7 +99,7 @@ class _TileLayer(Layer):
         wanted = frozenset(key for key in self.get_output_keys() if key in keys)
         if not wanted and self._tasks is not None:  # asked for the plan alone
             return self, {key: set() for key in self._tasks}
-        layer = _TileLayer(self.name, self.array, self.grid, wanted)
+        layer = _TileLayer(self.name, self.view, self.chunks, wanted)
         return layer, {
             key: set(task.dependencies) for key, task in layer._made().items()
         }

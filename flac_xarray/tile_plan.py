@@ -1,9 +1,9 @@
 """The tiles that one computation needs, read by its tasks.
 
-Strategy: under dask each task reads one tile, so on a slow link each would wait for a
-round trip of its own. A `TilePlan` knows all the tiles that a computation will read
-(dask's culling tells it, see `dask_tiles`), those of a mask or an alpha band included,
-and has them fetched ahead of the tasks (`fetch_ahead`).
+Strategy: under dask each task reads a tile or a few, so on a slow link each would wait
+for a round trip of its own. A `TilePlan` knows all the tiles that a computation will
+read (dask's culling tells it, see `dask_tiles`), those of a mask or an alpha band
+included, and has them fetched ahead of the tasks (`fetch_ahead`).
 
 On a cluster the scheduler spreads neighbouring tasks over workers, and a worker that
 fetched ahead would fetch what others fetch too. There it is done only for a worker
@@ -26,8 +26,8 @@ from flac_xarray.fetch_ahead import Data, FetchAhead
 from flac_xarray.masking import Masking
 
 if TYPE_CHECKING:
-    from flac_xarray.lazy_array import RasterArray
     from flac_xarray.reader import FlacRaster
+    from flac_xarray.tile_view import TileView
 
 __all__ = ["TilePlan"]
 
@@ -42,15 +42,15 @@ class TilePlan:
 
     Parameters
     ----------
-    array
-        The lazy array.
-    numbers : ndarray of uint32, ascending
-        Numbers of the tiles that will be read, each of them once.
+    view
+        What is read.
+    numbers : ndarray of uint32
+        Number of the tile of every read.
     """
 
-    def __init__(self, array: RasterArray, numbers: NDArray[np.uint32]) -> None:
-        self.array = array
-        self.numbers = numbers
+    def __init__(self, view: TileView, numbers: NDArray[np.uint32]) -> None:
+        self.view = view
+        self.numbers = np.sort(numbers)
         self._lock = threading.Lock()
         self._queues: dict[int, FetchAhead] | None = None
         self._recent: deque[int] = deque(maxlen=WATCHED)
@@ -58,14 +58,14 @@ class TilePlan:
     def __reduce__(self) -> tuple[Any, ...]:
         # Steps of a selection are alike: 100,000 numbers become a few hundred bytes.
         steps = np.diff(self.numbers, prepend=np.uint32(0)).astype("<u4")
-        return (_unpacked, (self.array, zlib.compress(steps.tobytes())))
+        return (_unpacked, (self.view, zlib.compress(steps.tobytes())))
 
     def __repr__(self) -> str:
         return f"<TilePlan of {len(self.numbers)} tiles>"
 
     def read(self, block: tuple[slice, ...]) -> NDArray[Any]:
-        """Read one block of the array, its tiles being among the plan's."""
-        return self.array.read_block(block, self._fetch)
+        """Read one block of the view, its tiles being among the plan's."""
+        return self.view.read(block, self._fetch)
 
     def _fetch(
         self, raster: FlacRaster, position: int, numbers: Sequence[int]
@@ -86,10 +86,10 @@ class TilePlan:
 
     def _announce(self, raster: FlacRaster) -> dict[int, FetchAhead]:
         """Find what the tasks will read of each array."""
-        at = self.array.position
+        at = self.view.array.position
         numbers = self.numbers.tolist()
         uses = {at: Counter(numbers)}
-        if self.array.masked:
+        if self.view.array.masked:
             rules = Masking.of(raster.header, at)
             if rules.mask is not None:
                 uses[rules.mask] = Counter(_mask_tiles(raster, rules, numbers))
@@ -134,9 +134,9 @@ def _alpha_tiles(
         yield grid.number(index)
 
 
-def _unpacked(array: RasterArray, steps: bytes) -> TilePlan:
+def _unpacked(view: TileView, steps: bytes) -> TilePlan:
     numbers = np.cumsum(np.frombuffer(zlib.decompress(steps), "<u4"), dtype=np.uint32)
-    return TilePlan(array, numbers)
+    return TilePlan(view, numbers)
 
 
 def _on_a_cluster() -> bool:

@@ -4,25 +4,17 @@ Strategy: open the file, let `raster_layout` or `cf_layout` describe it as lazy
 variables, and make plain `open_dataset` give dask arrays with one chunk per tile.
 Importing this module loads nothing but xarray, because listing engines imports it;
 codec, network and rasterio are imported when a file is opened.
-
-xarray wraps the arrays of a backend for caching when no ``chunks`` are asked for, so
-returning dask arrays would not give dask. Variables are therefore returned in a
-one-shot class whose ``data`` setter sees that wrapping, once, and then is gone
-(`_tile_variable`). Were xarray to stop calling the setter, arrays would stay lazy
-without dask: right values, no chunks.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import os
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 
 import xarray as xr
 from xarray.backends import BackendEntrypoint
-from xarray.core import indexing
 
 from flac_xarray import accessor as _accessor  # noqa: F401  (registers `.flacraster`)
 from flac_xarray.errors import FlacRasterError, FormatError
@@ -50,8 +42,6 @@ DECODERS: Final[dict[str, Any]] = {
     "concat_characters": True,
 }
 """What xarray's decoders do by default."""
-
-_DATA: Final[Any] = xr.Variable.data
 
 
 class FlacRasterBackend(BackendEntrypoint):
@@ -220,7 +210,12 @@ def _load_libraries() -> None:
     """Import what a dataset needs beyond reading: a second, in a fresh process."""
     import rioxarray  # noqa: F401  (registers ``.rio`` on the dataset)
 
-    from flac_xarray import cf_layout, dask_tiles, raster_layout  # noqa: F401
+    from flac_xarray import (  # noqa: F401
+        cf_layout,
+        dask_tiles,
+        raster_layout,
+        tile_variable,
+    )
 
 
 def _dataset(
@@ -234,6 +229,7 @@ def _dataset(
     """Describe one level of an open file."""
     from flac_xarray.cf_layout import cf_dataset, is_cf
     from flac_xarray.raster_layout import raster_dataset
+    from flac_xarray.tile_variable import with_tile_variables
 
     header = ref.raster().header
     if is_cf(header):
@@ -250,7 +246,7 @@ def _dataset(
     ds = _made_of_header(make, ref)
     if drop_variables is not None:
         ds = ds.drop_vars(drop_variables, errors="ignore")
-    ds = _chunked_on_plain_open(ds, ref)
+    ds = with_tile_variables(ds)
     ds.set_close(ref.close)
     return ds
 
@@ -320,69 +316,3 @@ def _is_ours(start: bytes) -> bool:
         or b'"tiles"' in start
         or b'"frames"' in start
     )
-
-
-def _chunked_on_plain_open(ds: xr.Dataset, ref: RasterRef) -> xr.Dataset:
-    """Make every variable that lies in tiles turn into dask on a plain open."""
-    lazy = {
-        name: _tile_variable(name, variable, ref)
-        for name, variable in ds.variables.items()
-        if name in ds.data_vars and "preferred_chunks" in variable.encoding
-    }
-    return ds.assign(lazy)
-
-
-def _tile_variable(name: Any, variable: xr.Variable, ref: RasterRef) -> xr.Variable:
-    """Wrap a lazy variable so that xarray's wrapping for caching makes it dask."""
-    lazy = variable._data  # noqa: SLF001  (`.data` would read the pixels)
-
-    class TileVariable(xr.Variable):
-        __slots__ = ()
-
-        @property
-        def data(self) -> Any:
-            return _DATA.fget(self)
-
-        @data.setter
-        def data(self, data: Any) -> None:
-            self.__class__ = xr.Variable  # type: ignore[assignment]
-            if isinstance(data, getattr(indexing, "MemoryCachedArray", ())):
-                data = _as_dask(name, self, lazy, ref)
-            _DATA.fset(self, data)
-
-    return cast(
-        "xr.Variable",
-        TileVariable(
-            variable.dims,
-            lazy,
-            variable.attrs,
-            variable.encoding,
-            fastpath=True,
-        ),
-    )
-
-
-def _as_dask(name: Any, variable: xr.Variable, lazy: Any, ref: RasterRef) -> Any:
-    """Give one dask chunk per tile; tasks share no index and no lock."""
-    from dask.base import tokenize
-
-    from flac_xarray.dask_tiles import tile_array
-    from flac_xarray.lazy_array import RasterArray
-
-    tiles = variable.encoding["preferred_chunks"]
-    token = tokenize(ref.token, name, tiles, variable.dtype, variable.attrs)
-    whole = isinstance(lazy, indexing.LazilyIndexedArray) and all(
-        key == slice(None) for key in lazy.key.tuple
-    )
-    # The layer is made of dask's task objects, which older releases lack.
-    new_dask = importlib.util.find_spec("dask._task_spec") is not None
-    if whole and new_dask and isinstance(lazy.array, RasterArray):
-        info = ref.raster().header.arrays[lazy.array.position]
-        return tile_array(lazy.array, info.grid, f"{name}-{token}")
-    # Part of an array, or decoded by xarray: its chunks are not simply the tiles.
-    chunked = variable.chunk(
-        {dim: tiles.get(dim, -1) for dim in variable.dims},
-        name=f"{name}-{token}",
-        inline_array=False,
-    )
-    return chunked._data  # noqa: SLF001

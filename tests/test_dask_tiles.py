@@ -18,6 +18,7 @@ from flac_xarray import (
     SourceError,
     convert_to_flac,
     fetch_ahead,
+    write,
     write_array,
 )
 from flac_xarray.tile_plan import TilePlan
@@ -259,3 +260,77 @@ def test_load_async_reads_the_pixels(server):
     loaded = asyncio.run(ds.load_async())
     np.testing.assert_array_equal(loaded.band_data.values, PIXELS)
     assert server.requests["/a.flac"] <= 3
+
+
+CUBE = xr.Dataset(
+    {
+        "scaled": (("time", "y", "x"), (PIXELS[:, :90, :120] * 0.5).astype("float64")),
+        "counts": (("time", "y", "x"), PIXELS[:, :90, :120].astype("int32")),
+        "seen": (("time", "y", "x"), PIXELS[:, :90, :120] > 0),
+        "when": (
+            ("y", "x"),
+            np.datetime64("2020-01-01", "ns")
+            + PIXELS[0, :90, :120].astype("timedelta64[D]"),
+        ),
+    },
+    {"time": np.arange(2), "y": np.arange(90.0), "x": np.arange(120.0)},
+)
+CUBE.scaled.encoding = {"dtype": "int16", "scale_factor": 0.5, "_FillValue": -9999}
+
+
+@pytest.mark.parametrize(
+    "chunks", [None, {}, {"y": 60, "x": 60}, {"y": -1}, "auto"], ids=str
+)
+def test_decoded_variables_are_fetched_ahead(tmp_path, chunks):
+    write(CUBE, tmp_path / "cube.flac", tile_size=TILE)
+    with FaultServer(tmp_path) as server:
+        options = {} if chunks is None else {"chunks": chunks}
+        ds = xr.open_dataset(f"{server.url}/cube.flac", engine="flacraster", **options)
+        assert all(ds[name].chunks for name in CUBE)
+        for name in CUBE:
+            server.reset_counts()
+            with dask.config.set(scheduler="threads", num_workers=2):
+                found = ds[name].compute()
+            xr.testing.assert_identical(
+                found.drop_vars("spatial_ref", errors="ignore").drop_attrs(),
+                CUBE[name].drop_attrs(),
+            )
+            assert found.dtype == CUBE[name].dtype == ds[name].dtype
+            assert server.requests["/cube.flac"] <= 3
+        once = server.bytes["/cube.flac"]
+        assert once < (tmp_path / "cube.flac").stat().st_size
+
+
+def test_chunks_that_cut_tiles_fetch_them_once(server):
+    with pytest.warns(UserWarning, match="separate the stored chunks"):
+        ds = xr.open_dataset(
+            f"{server.url}/a.flac",
+            engine="flacraster",
+            mask_and_scale=False,
+            chunks={"y": 50, "x": 77},
+        )
+    assert ds.band_data.chunksizes["y"] == (50,) * 6
+    server.reset_counts()
+    with dask.config.set(scheduler="threads", num_workers=2):
+        np.testing.assert_array_equal(ds.band_data.compute(), PIXELS)
+    with FlacRaster.open(f"{server.url}/a.flac") as raster:
+        whole = raster.plan(tuple(slice(0, n) for n in PIXELS.shape))
+    assert server.bytes["/a.flac"] <= whole.tile_nbytes + (64 << 10)
+    assert server.requests["/a.flac"] <= 4
+
+
+@pytest.mark.parametrize("chunks", [None, {}], ids=str)
+def test_bands_as_variables_are_fetched_ahead(server, chunks):
+    options = {} if chunks is None else {"chunks": chunks}
+    ds = xr.open_dataset(
+        f"{server.url}/a.flac", engine="flacraster", band_as_variable=True, **options
+    )
+    server.reset_counts()
+    with dask.config.set(scheduler="threads", num_workers=2):
+        found = ds.compute()
+    for band in (0, 1):
+        np.testing.assert_array_equal(found[f"band_{band + 1}"], PIXELS[band])
+    assert server.requests["/a.flac"] <= 4
+    with FlacRaster.open(f"{server.url}/a.flac") as raster:
+        whole = raster.plan(tuple(slice(0, n) for n in PIXELS.shape))
+    assert server.bytes["/a.flac"] <= whole.tile_nbytes + (64 << 10)
