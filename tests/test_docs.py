@@ -75,6 +75,13 @@ def test_examples_that_do_not_run_say_why(page):
     assert {block.language for block in blocks} <= known
 
 
+def test_every_page_is_in_the_table_of_contents():
+    index = (ROOT / "docs/index.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^([\w/-]+)$", index, re.MULTILINE)
+    found = {str(p.relative_to(ROOT / "docs").with_suffix("")) for p in pages()[1:]}
+    assert sorted(listed) == sorted(found - {"index"})
+
+
 def test_a_broken_example_is_found(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     page = tmp_path / "page.md"

@@ -171,7 +171,8 @@ def distinct(values: Ints) -> Ints:
 
 def _above(values: Ints, low: Any) -> Ints:
     """Give distances from the lowest value; modulo, so never negative."""
-    return (values - low).view(f"u{values.itemsize}")
+    distances: Ints = (values - low).view(f"u{values.itemsize}")
+    return distances
 
 
 def from_ranks(ranks: Ints, palette: Ints) -> Ints:
