@@ -29,6 +29,8 @@ class Raster:
     """Pixel value that means "no data", NaN included."""
     profile: Mapping[str, Any] = field(default_factory=dict)
     """Keywords ``crs`` and ``transform``, as rasterio takes them."""
+    is_photo: bool = False
+    """The bands are red, green and blue of 8 bits: ours puts them into one tile."""
 
     @property
     def nbytes(self) -> int:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import rasterio
+from rasterio.enums import ColorInterp
 from rasterio.errors import NotGeoreferencedWarning
 
 from benchmarks.base import Peer, Raster
@@ -44,8 +45,15 @@ def read_raster(path: str) -> Raster:
             profile["crs"] = dataset.crs
         if not dataset.transform.is_identity:
             profile["transform"] = dataset.transform
+        colours = {ColorInterp.red, ColorInterp.green, ColorInterp.blue}
+        is_photo = dataset.dtypes[0] == "uint8" and set(dataset.colorinterp) >= colours
         return Raster(
-            Path(path).name, dataset.read(), dataset.dtypes[0], dataset.nodata, profile
+            Path(path).name,
+            dataset.read(),
+            dataset.dtypes[0],
+            dataset.nodata,
+            profile,
+            is_photo=is_photo,
         )
 
 

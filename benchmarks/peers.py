@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from benchmarks.array_peers import Pcodec, Zarr
-from benchmarks.base import Encoded, Peer, Pixels, Raster, tile_shape
+from benchmarks.base import Encoded, Peer, Pixels, Raster
 from benchmarks.gdal_peers import Cog, Jpeg2000
 from benchmarks.image_peers import JpegLs, JpegXl
 
@@ -30,17 +30,20 @@ class Ours:
         return True
 
     def encode(self, raster: Raster, tile: int, threads: int) -> Encoded:
-        """Write a file with CRS, transform and nodata."""
+        """Write a file as `convert` does, with CRS, transform and nodata."""
         from flac_xarray.array_writer import array_header
+        from flac_xarray.grid import suitable_bands
         from flac_xarray.sinks import MemorySink
         from flac_xarray.tile_encoder import DEFAULT_EFFORT
         from flac_xarray.writer import FlacRasterWriter
 
         crs = raster.profile.get("crs")
         transform = raster.profile.get("transform")
+        shape = raster.array.shape
+        depth = suitable_bands(shape, (tile, tile), is_photo=raster.is_photo)
         header = array_header(
             raster.array,
-            tile_size=tile_shape(raster.array.shape, tile),
+            tile_size=(depth, tile, tile),
             nodata=raster.nodata,
             crs=None if crs is None else crs.to_string(),
             transform=None if transform is None else tuple(transform)[:6],

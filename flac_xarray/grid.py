@@ -10,10 +10,45 @@ import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from flac_xarray.errors import FormatError, WindowError
 
-__all__ = ["TileCut", "TileGrid", "Window"]
+__all__ = ["TileCut", "TileGrid", "Window", "suitable_bands"]
+
+BANDS_TOGETHER: Final = 16
+"""Most one-band tiles whose pixels one tile of many bands may hold."""
+
+
+def suitable_bands(
+    shape: tuple[int, int, int], tile: tuple[int, int], *, is_photo: bool
+) -> int:
+    """Choose how many bands share a tile.
+
+    One, so that reading a band moves that band only; but all bands of a colour
+    photograph, which nobody reads apart and which predict each other, and many bands
+    of small or deep rasters, whose tiles would hold little else than their comments.
+
+    Parameters
+    ----------
+    shape
+        Bands, rows and columns of the raster.
+    tile
+        Rows and columns of a tile.
+    is_photo
+        The bands are red, green and blue of 8 bits.
+
+    Examples
+    --------
+    >>> suitable_bands((4, 5000, 5000), (512, 512), is_photo=False)
+    1
+    """
+    count, height, width = shape
+    pixels = min(tile[0], height) * min(tile[1], width)
+    most = max(1, BANDS_TOGETHER * tile[0] * tile[1] // pixels)
+    is_deep = count > BANDS_TOGETHER
+    is_small = count * pixels <= tile[0] * tile[1]
+    return min(count, most) if is_photo or is_deep or is_small else 1
 
 
 @dataclass(frozen=True, slots=True)

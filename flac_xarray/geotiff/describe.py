@@ -20,6 +20,7 @@ from flac_xarray.dtypes import DTYPES
 from flac_xarray.errors import UnsupportedDataError
 from flac_xarray.georef import IDENTITY, Affine, Gcp, Georef
 from flac_xarray.geotiff.structure import structure_of
+from flac_xarray.grid import suitable_bands
 from flac_xarray.header import ArrayInfo, Header
 
 __all__ = ["crs_text", "default_colorinterp", "header_from_dataset"]
@@ -39,8 +40,6 @@ NOT_TAGS: Final = frozenset(
 )
 """Namespaces that are kept elsewhere or follow from something else."""
 
-BANDS_TOGETHER: Final = 16
-"""Most one-band tiles whose pixels one tile of many bands may hold."""
 PHOTO: Final = {ColorInterp.red, ColorInterp.green, ColorInterp.blue}
 BLACK: Final = (0, 0, 0, 255)
 """A colour table's entry that nobody set."""
@@ -61,7 +60,7 @@ def header_from_dataset(
     tile_size
         Rows and columns of a tile.
     bands_per_tile
-        Bands of a tile; by default what suits the raster, see `_bands_per_tile`.
+        Bands of a tile; by default what suits the raster, see `suitable_bands`.
 
     Returns
     -------
@@ -97,18 +96,9 @@ def header_from_dataset(
 
 
 def _bands_per_tile(dataset: Any, rows: int, cols: int) -> int:
-    """Choose how many bands share a tile.
-
-    One, so that reading a band moves that band only; but all bands of a colour
-    photograph, which nobody reads apart and which predict each other, and many bands
-    of small or deep rasters, whose tiles would hold little else than their comments.
-    """
-    pixels = min(rows, dataset.height) * min(cols, dataset.width)
-    most = max(1, BANDS_TOGETHER * rows * cols // pixels)
     is_photo = set(dataset.dtypes) == {"uint8"} and set(dataset.colorinterp) >= PHOTO
-    is_deep = dataset.count > BANDS_TOGETHER
-    is_small = dataset.count * pixels <= rows * cols
-    return int(min(dataset.count, most)) if is_photo or is_deep or is_small else 1
+    shape = (dataset.count, dataset.height, dataset.width)
+    return suitable_bands(shape, (rows, cols), is_photo=is_photo)
 
 
 def _dtype(dataset: Any) -> str:
