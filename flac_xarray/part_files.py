@@ -3,11 +3,13 @@
 Strategy: a writer holds a lock (``flock``) on its part file for as long as it lives,
 and the kernel lets go of it however the process ends. So the next writer to the same
 target removes what nobody holds, and never what another writer is at work on. Where a
-file system knows no locks, nothing is swept.
+file system knows no locks, nothing is swept. An interpreter that ends in order removes
+its own: an interrupt may come between making a file and whoever would remove it.
 """
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import glob
 import os
@@ -17,11 +19,14 @@ import stat
 from pathlib import Path
 from typing import Final
 
-__all__ = ["claim_part", "sweep_parts", "what_is_left"]
+__all__ = ["claim_part", "settle_part", "sweep_parts", "what_is_left"]
 
 SUFFIX: Final = ".part"
 PART: Final = re.compile(r"\.[0-9a-f]{8}\.part")
 FLAGS: Final = os.O_RDWR | getattr(os, "O_BINARY", 0)
+
+_claimed: Final[dict[Path, int]] = {}
+"""Part files of this process, and its id: a fork's are not its own."""
 
 
 def claim_part(path: Path, mode: int = 0o666) -> tuple[int, Path]:
@@ -46,12 +51,31 @@ def claim_part(path: Path, mode: int = 0o666) -> tuple[int, Path]:
     """
     while True:
         part = path.with_name(f".{path.name}.{secrets.token_hex(4)}{SUFFIX}")
-        fd = os.open(part, FLAGS | os.O_CREAT | os.O_EXCL, mode)
+        _claimed[part] = os.getpid()
+        try:
+            fd = os.open(part, FLAGS | os.O_CREAT | os.O_EXCL, mode)
+        except OSError:
+            settle_part(part)
+            raise
         _lock(fd)
         # Another writer may have swept it before it was locked.
         if os.fstat(fd).st_nlink:
             return fd, part
         os.close(fd)
+        settle_part(part)
+
+
+def settle_part(part: Path) -> None:
+    """Take note that a part file was renamed, removed or left to somebody else."""
+    _claimed.pop(part, None)
+
+
+@atexit.register
+def _remove_claimed() -> None:
+    for part, pid in list(_claimed.items()):
+        if pid == os.getpid():
+            with contextlib.suppress(OSError):
+                part.unlink()
 
 
 def sweep_parts(path: Path) -> None:

@@ -19,7 +19,12 @@ from pathlib import Path
 from typing import Any, Final, Protocol, Self
 
 from flac_xarray.errors import SourceError
-from flac_xarray.part_files import claim_part, sweep_parts, what_is_left
+from flac_xarray.part_files import (
+    claim_part,
+    settle_part,
+    sweep_parts,
+    what_is_left,
+)
 
 __all__ = ["FileSink", "MemorySink", "Sink", "UploadSink", "open_sink"]
 
@@ -127,6 +132,7 @@ class FileSink:
 
     def close(self) -> None:
         """Let go of the part file, and leave it where it is."""
+        settle_part(self.part)
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
@@ -175,6 +181,7 @@ class FileSink:
                 self.part.replace(self.path)
             else:
                 self._rename_new()
+            settle_part(self.part)
             # Closed last: until then nobody takes the part file for abandoned.
             fd, self._fd = self._fd, -1
             with contextlib.suppress(OSError):  # the bytes are safe since fsync

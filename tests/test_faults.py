@@ -126,6 +126,24 @@ def test_a_killed_upload_is_swept_by_the_next(tmp_path, monkeypatch):
         np.testing.assert_array_equal(raster.read(), NOISE)
 
 
+def test_a_writer_that_nobody_closes_is_gone_when_python_ends(tmp_path):
+    """Also where an interrupt comes before anybody could remove its file."""
+    code = (
+        "import os, sys\n"
+        "from flac_xarray.sinks import FileSink\n"
+        "done = FileSink('done.flac'); done.put(b'x', 0); done.commit()\n"
+        "forgotten = FileSink('a.flac'); forgotten.put(b'x', 0)\n"
+        "if not os.fork(): sys.exit(0)\n"
+        "os.wait(); print(os.path.exists(forgotten.part)); raise KeyboardInterrupt"
+    )
+    words = [sys.executable, "-c", code]
+    done = subprocess.run(
+        words, cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert (done.stdout, done.returncode) == ("True\n", -signal.SIGINT)
+    assert names_in(tmp_path) == ["done.flac"]
+
+
 # -- the disk
 
 
