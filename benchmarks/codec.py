@@ -10,6 +10,7 @@ back bit-identical count. See README.md beside this file for what is fair about 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import warnings
@@ -112,7 +113,11 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--repeat", type=int, default=3, help="best of how many")
     parser.add_argument("--json", type=Path, help="write all numbers to this file")
     parser.add_argument("--plot", type=Path, help="write the plot to this file")
-    return parser.parse_args(argv)
+    options = parser.parse_args(argv)
+    if options.plot and importlib.util.find_spec("matplotlib") is None:
+        # Better now than when all has been measured.
+        parser.error("--plot needs matplotlib: pip install matplotlib")
+    return options
 
 
 def main(argv: Sequence[str] | None = None) -> None:

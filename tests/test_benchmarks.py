@@ -284,3 +284,12 @@ def test_report_adds_sizes_but_no_speeds_of_another_run():
 def test_threads_name_all_cores(monkeypatch):
     monkeypatch.setattr("os.cpu_count", lambda: 6)
     assert codec.thread_counts("1,N, 2,1") == [1, 2, 6]
+
+
+def test_a_plot_without_matplotlib_is_refused_at_once(
+    raster_path, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(SystemExit):
+        codec.main([str(raster_path), "--plot", str(tmp_path / "a.png")])
+    assert "pip install matplotlib" in capsys.readouterr().err
