@@ -30,6 +30,8 @@ if TYPE_CHECKING:
         UnsupportedDataError,
         WindowError,
     )
+    from flac_xarray.file_join import merge
+    from flac_xarray.file_update import write_template
     from flac_xarray.geotiff import convert_to_flac, convert_to_geotiff
     from flac_xarray.grid import Window
     from flac_xarray.header import ArrayInfo, Header
@@ -53,8 +55,10 @@ _HOME = {
     "convert_to_flac": "geotiff",
     "convert_to_geotiff": "geotiff",
     "encode_array": "array_writer",
+    "merge": "file_join",
     "write": "dataset_writer",
     "write_array": "array_writer",
+    "write_template": "file_update",
 }
 
 __all__ = [
@@ -73,8 +77,10 @@ __all__ = [
     "convert_to_flac",
     "convert_to_geotiff",
     "encode_array",
+    "merge",
     "write",
     "write_array",
+    "write_template",
 ]
 
 

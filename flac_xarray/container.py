@@ -33,6 +33,7 @@ __all__ = [
     "LENGTH",
     "MAX_HEADER_NBYTES",
     "SEAL",
+    "SEAL_MAGIC",
     "Layout",
     "header_nbytes",
     "is_container",

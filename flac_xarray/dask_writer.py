@@ -16,12 +16,12 @@ from typing import Any, Final
 
 import dask.array as da
 import numpy as np
+import xarray as xr
 from dask.delayed import Delayed, delayed
 from dask.highlevelgraph import HighLevelGraph
 from numpy.typing import NDArray
 
 from flac_xarray.container import header_nbytes
-from flac_xarray.dataset_plan import DatasetPlan
 from flac_xarray.header import Header
 from flac_xarray.object_upload import MAX_PARTS, begin_upload
 from flac_xarray.shared_file import SharedFile
@@ -29,10 +29,19 @@ from flac_xarray.tile_batch import Batch, joined
 from flac_xarray.tile_chunks import Chunks, plan_blocks, warn_if_expensive
 from flac_xarray.tile_job import Place, TileJob
 
-__all__ = ["begin_place", "encoded_blocks", "joined_graph"]
+__all__ = [
+    "BlockSource",
+    "Leaf",
+    "begin_place",
+    "compute",
+    "encoded_blocks",
+    "joined_graph",
+]
 
 GROUP_NBYTES: Final = 32 << 20
 """Bytes of pixels whose tiles are stored as one part, or in more of them."""
+IN_MEMORY_NBYTES: Final = 4 << 20
+"""Bytes of a block of an array in memory."""
 FAN_IN: Final = 16
 """Answers that one task joins."""
 
@@ -63,6 +72,18 @@ def begin_place(
 
 
 @dataclass(frozen=True, slots=True)
+class BlockSource:
+    """An array that is encoded, and where it lies in the file."""
+
+    variable: xr.Variable
+    """As the file holds it; NumPy or dask."""
+    position: int
+    """Which array of the header."""
+    start: tuple[int, ...]
+    """Its first pixel along each dim, at the start of a tile."""
+
+
+@dataclass(frozen=True, slots=True)
 class _Blocks:
     """How the blocks of one array are encoded: sent to a worker once, not by task."""
 
@@ -77,13 +98,13 @@ class _Blocks:
 
 
 def encoded_blocks(
-    plan: DatasetPlan, job: TileJob, token: str
+    sources: Sequence[BlockSource], job: TileJob, token: str
 ) -> tuple[Mapping[Any, Any], list[Leaf]]:
     """Give the tasks that encode and store the arrays of a plan.
 
     Parameters
     ----------
-    plan
+    sources
         The arrays; those in memory are cut into blocks too.
     job
         Encodes and stores them.
@@ -96,12 +117,15 @@ def encoded_blocks(
         The leaves are in the order of the tiles.
     """
     answers, sizes = [], []
-    for position, variable in enumerate(plan.arrays):
-        info = plan.header.arrays[position]
+    for source in sources:
+        variable, position = source.variable, source.position
+        info = job.header.arrays[position]
         if variable.chunks is None:
             values = np.asarray(variable.values)
             whole = tuple((n,) for n in values.shape)
-            blocks = plan_blocks(whole, info.tile, values.dtype.itemsize)
+            blocks = plan_blocks(
+                whole, info.tile, values.dtype.itemsize, IN_MEMORY_NBYTES
+            )
             array = da.from_array(values, blocks)  # type: ignore[no-untyped-call]
         else:
             array = variable.data
@@ -110,7 +134,10 @@ def encoded_blocks(
             array = array.rechunk(blocks)
         if array.size == 0:
             continue
-        starts = tuple(tuple(accumulate(c, initial=0))[:-1] for c in blocks)
+        starts = tuple(
+            tuple(accumulate(c, initial=o))[:-1]
+            for c, o in zip(blocks, source.start, strict=True)
+        )
         shared = delayed(
             _Blocks(job, position, starts),
             name=f"flac-blocks-{position}-{token}",
@@ -164,7 +191,11 @@ def _in_order(keys: Any) -> list[Any]:
 
 
 def joined_graph(
-    graph: Mapping[Any, Any], leaves: Sequence[Leaf], job: TileJob, token: str
+    graph: Mapping[Any, Any],
+    leaves: Sequence[Leaf],
+    job: TileJob,
+    token: str,
+    check: tuple[Any, ...] | None = None,
 ) -> Delayed:
     """Join the answers of all tasks and finish the file.
 
@@ -178,6 +209,8 @@ def joined_graph(
         Joins and finishes.
     token
         Makes the keys of this write its own.
+    check
+        A task that is run when all tiles are stored, and may refuse.
 
     Returns
     -------
@@ -198,10 +231,36 @@ def joined_graph(
             number += 1
         keys = names
     last = f"flac-finish-{token}"
+    if check is not None:
+        # Behind the answers: what it looks at must still be so at the end.
+        checked = f"flac-check-{token}"
+        tasks[checked] = (_after, check[0], check[1], keys)
+        keys = [*keys, checked]
     tasks[last] = (_finish, job_key, keys)
     # The optimization has merged the arrays' layers: one is as good as several.
     layers = {last: dict(graph) | tasks}
     return Delayed(last, HighLevelGraph(layers, {last: set()}))  # type: ignore[no-untyped-call]
+
+
+def compute(task: Delayed, place: Place, threads: int | None = None) -> None:
+    """Run a write, in dask's current scheduler; leave all of it or nothing.
+
+    Parameters
+    ----------
+    task
+        Of `joined_graph`.
+    place
+        Where its bytes go.
+    threads
+        Of the threaded scheduler.
+    """
+    options = {"num_workers": threads} if threads else {}
+    try:
+        task.compute(**options)  # type: ignore[no-untyped-call]
+    except BaseException:
+        place.abort()
+        raise
+    place.release()
 
 
 def _plan_tree(
@@ -226,6 +285,12 @@ def _plan_tree(
 
 def _join(job: TileJob, number: int, is_first: bool, answers: list[Any]) -> Batch:  # noqa: FBT001  (a task's argument)
     return job.join(number, [_batch(a) for a in answers], is_first=is_first)
+
+
+def _after(check: Any, argument: Any, answers: list[Any]) -> Batch:
+    del answers
+    check(argument)
+    return Batch()
 
 
 def _finish(job: TileJob, answers: list[Any]) -> str:

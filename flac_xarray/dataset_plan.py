@@ -27,7 +27,7 @@ from flac_xarray.dtypes import dtype_name
 from flac_xarray.errors import FlacRasterError, UnsupportedDataError
 from flac_xarray.header import ArrayInfo, Header
 
-__all__ = ["DatasetPlan", "plan_dataset"]
+__all__ = ["DatasetPlan", "as_dataset", "plan_dataset"]
 
 DEFAULT_NAME: Final = "band_data"
 """Name of a DataArray that has none, as in files made of rasters."""
@@ -79,7 +79,7 @@ def plan_dataset(
     >>> plan_dataset(ds, tile_size=2).header.arrays[0].grid.counts
     (2, 2, 2)
     """
-    ds = _dataset(data)
+    ds = as_dataset(data)
     encoding = encoding or {}
     _check_encoding(ds, encoding)
     plane = find_plane(ds)
@@ -118,7 +118,8 @@ def plan_dataset(
     return DatasetPlan(header, tuple(arrays))
 
 
-def _dataset(data: xr.Dataset | xr.DataArray) -> xr.Dataset:
+def as_dataset(data: xr.Dataset | xr.DataArray) -> xr.Dataset:
+    """Give a Dataset; a DataArray becomes its only variable."""
     if isinstance(data, xr.DataArray):
         return data.to_dataset(name=data.name or DEFAULT_NAME)
     if not isinstance(data, xr.Dataset):

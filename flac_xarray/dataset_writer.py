@@ -9,19 +9,28 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import xarray as xr
 from dask.base import is_dask_collection
 
-from flac_xarray.dask_writer import begin_place, encoded_blocks, joined_graph
+from flac_xarray.dask_writer import (
+    BlockSource,
+    begin_place,
+    encoded_blocks,
+    joined_graph,
+)
+from flac_xarray.dask_writer import compute as compute_task
 from flac_xarray.dataset_overviews import with_overviews
-from flac_xarray.dataset_plan import plan_dataset
+from flac_xarray.dataset_plan import DatasetPlan, plan_dataset
+from flac_xarray.file_update import Region, append_task, region_task
 from flac_xarray.overview_plan import Overviews, Resampling
 from flac_xarray.tile_encoder import DEFAULT_EFFORT, TileEncoder
-from flac_xarray.tile_job import TileJob
+from flac_xarray.tile_job import Place, TileJob
 from flac_xarray.writer import FlacRasterWriter
 
 if TYPE_CHECKING:
@@ -47,6 +56,8 @@ def write(  # noqa: PLR0913
     resampling: Resampling = "nearest",
     interleave: str = "band",
     compute: bool = True,
+    region: Region | None = None,
+    append_dim: str | None = None,
 ) -> Delayed | None:
     """Write a Dataset or DataArray as a FLAC raster.
 
@@ -83,6 +94,13 @@ def write(  # noqa: PLR0913
         alone. ``"pixel"``: up to 8 bands in each tile.
     compute
         False returns one `Delayed` that writes the file when it is computed, once.
+    region
+        Writes into a file that is there, such as `write_template` makes: slices by
+        dim, of whole tiles, or ``"auto"`` to find them by the coordinates. dtype,
+        scales and tiles are the file's; `encoding` and `tile_size` are not looked at.
+    append_dim
+        Puts the data behind what the file holds along this dim: a new file replaces
+        it, with the old tiles copied as they are. Where there is none, one is made.
 
     Returns
     -------
@@ -108,6 +126,20 @@ def write(  # noqa: PLR0913
     >>> xr.open_dataset(target, engine="flacraster").t.dtype
     dtype('float32')
     """
+    if region is not None or (
+        append_dim is not None and _exists(target, storage_options)
+    ):
+        task, place = _update(
+            data,
+            target,
+            region,
+            append_dim,
+            partial(with_overviews, overviews=overviews, resampling=resampling),
+            storage_options=storage_options,
+            effort=effort,
+            interleave=interleave,
+        )
+        return _run(task, place, threads, compute=compute)
     plan = plan_dataset(
         data,
         encoding=encoding,
@@ -133,15 +165,53 @@ def write(  # noqa: PLR0913
         target, plan.header, overwrite=overwrite, storage_options=storage_options
     )
     job = TileJob(encoder, place)
+    sources = [
+        BlockSource(variable, position, (0,) * variable.ndim)
+        for position, variable in enumerate(plan.arrays)
+    ]
+    token = uuid.uuid4().hex
     try:
-        token = uuid.uuid4().hex
-        task = joined_graph(*encoded_blocks(plan, job, token), job, token)
-        if not compute:
-            return task
-        options = {"num_workers": threads} if threads else {}
-        task.compute(**options)  # type: ignore[no-untyped-call]
+        task = joined_graph(*encoded_blocks(sources, job, token), job, token)
     except BaseException:
         place.abort()
         raise
-    place.release()
+    return _run(task, place, threads, compute=compute)
+
+
+def _run(
+    task: Delayed, place: Place, threads: int | None, *, compute: bool
+) -> Delayed | None:
+    if not compute:
+        return task
+    compute_task(task, place, threads)
     return None
+
+
+def _update(
+    data: xr.Dataset | xr.DataArray,
+    target: str | os.PathLike[str],
+    region: Region | None,
+    append_dim: str | None,
+    plan_of: Callable[[DatasetPlan], DatasetPlan],
+    **options: Any,
+) -> tuple[Delayed, Place]:
+    """Give the task that writes into a file that is there."""
+    if region is None:
+        return append_task(plan_of, data, target, str(append_dim), **options)
+    if append_dim is not None:
+        msg = "region and append_dim exclude one another"
+        raise ValueError(msg)
+    del options["storage_options"]
+    return region_task(data, target, region, **options)
+
+
+def _exists(
+    target: str | os.PathLike[str], storage_options: Mapping[str, Any] | None
+) -> bool:
+    text = os.fspath(target)
+    if "://" not in text and "::" not in text:
+        return Path(text).expanduser().exists()
+    import fsspec
+
+    fs, path = fsspec.core.url_to_fs(text, **dict(storage_options or {}))
+    return bool(fs.exists(path))

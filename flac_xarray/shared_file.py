@@ -23,7 +23,7 @@ from flac_xarray.part_files import what_is_left
 from flac_xarray.sinks import FileSink
 from flac_xarray.tile_batch import Part
 
-__all__ = ["SharedFile", "claimed_end"]
+__all__ = ["FLAGS", "SharedFile", "claimed_end", "locked", "write_at"]
 
 FLAGS: Final = os.O_RDWR | getattr(os, "O_BINARY", 0)
 _mutex = threading.Lock()
@@ -70,7 +70,7 @@ class SharedFile:
         file._sink = sink
         try:
             sink.put(b"\0", reserve - 1)
-            with _exclusive(file._claims, create=True):
+            with locked(file._claims, create=True):
                 pass
         except BaseException:
             file.abort()
@@ -137,7 +137,7 @@ class SharedFile:
             The file was finished or given up.
         """
         try:
-            with _exclusive(self._claims, create=False):
+            with locked(self._claims, create=False):
                 Path(self._claims).unlink()
                 return Path(self.part).stat().st_size
         except OSError as error:
@@ -189,7 +189,7 @@ def claimed_end(
     int, int
         A descriptor, and the first byte that is now the caller's.
     """
-    with _exclusive(claims, create=create):
+    with locked(claims, create=create):
         # Opened under the lock: then a network file system asks for the size anew.
         fd = os.open(path, FLAGS)
         try:
@@ -213,7 +213,7 @@ def write_at(fd: int, data: bytes, offset: int) -> None:
 
 
 @contextlib.contextmanager
-def _exclusive(claims: str, *, create: bool) -> Iterator[None]:
+def locked(claims: str, *, create: bool) -> Iterator[None]:
     """Hold the lock of a file, among threads, processes and machines."""
     try:
         import fcntl

@@ -18,9 +18,17 @@ from numpy.typing import NDArray
 
 from flac_xarray.errors import FormatError
 from flac_xarray.header import Header
-from flac_xarray.tile_table import TileTable
+from flac_xarray.tile_table import ENTRY, TileTable, tile_crc
 
-__all__ = ["PLACED", "Batch", "EncodedTile", "Part", "build_tables", "joined"]
+__all__ = [
+    "PLACED",
+    "Batch",
+    "EncodedTile",
+    "Part",
+    "build_tables",
+    "joined",
+    "packed_rows",
+]
 
 PLACED: Final = np.dtype(
     [
@@ -165,3 +173,22 @@ def spans_of(
     """Give (offset in the file, nbytes, CRC of the bytes) of stored tiles."""
     for _, _, part, offset, nbytes, crc in placed.tolist():
         yield (starts[part] + offset if nbytes else 0), nbytes, crc
+
+
+def packed_rows(
+    placed: NDArray[np.void], tables: Sequence[int]
+) -> Iterator[tuple[int, bytes]]:
+    """Give the row of each stored tile, and its offset in a file.
+
+    Parameters
+    ----------
+    placed
+        Tiles that lie in that file already.
+    tables
+        Offset of each array's tile table.
+    """
+    spans = spans_of(placed, {0: 0})
+    pairs = zip(placed["array"].tolist(), placed["number"].tolist(), strict=True)
+    for (array, number), (offset, nbytes, data_crc) in zip(pairs, spans, strict=True):
+        crc = tile_crc(data_crc, array, number, offset, nbytes)
+        yield tables[array] + number * ENTRY.size, ENTRY.pack(offset, nbytes, crc)

@@ -33,7 +33,12 @@ EXPENSIVE_NBYTES: Final = 64 << 20
 Chunks = tuple[tuple[int, ...], ...]
 
 
-def plan_blocks(chunks: Chunks, tile: Sequence[int], itemsize: int) -> Chunks:
+def plan_blocks(
+    chunks: Chunks,
+    tile: Sequence[int],
+    itemsize: int,
+    max_nbytes: int | None = None,
+) -> Chunks:
     """Give blocks of whole tiles, near the chunks.
 
     Parameters
@@ -44,6 +49,8 @@ def plan_blocks(chunks: Chunks, tile: Sequence[int], itemsize: int) -> Chunks:
         Pixels of a tile along each dim.
     itemsize
         Bytes of a pixel.
+    max_nbytes
+        Of a block, unless a tile is larger; by default what one task encodes.
 
     Examples
     --------
@@ -52,14 +59,15 @@ def plan_blocks(chunks: Chunks, tile: Sequence[int], itemsize: int) -> Chunks:
     >>> plan_blocks(((9000,), (9000,)), (512, 512), 2)[0][:2]
     (3584, 3584)
     """
+    limit = max_nbytes or MAX_BLOCK_NBYTES
     blocks = [_whole_tiles(c, t) for c, t in zip(chunks, tile, strict=True)]
     largest = [max(c, default=0) for c in blocks]
     for axis, t in enumerate(tile):
         nbytes = math.prod(largest) * itemsize
-        if nbytes <= MAX_BLOCK_NBYTES or not largest[axis]:
+        if nbytes <= limit or not largest[axis]:
             continue
         # Leading dims are cut first: their tiles are mostly one pixel deep.
-        fits = max(int(MAX_BLOCK_NBYTES / (nbytes / largest[axis])) // t, 1) * t
+        fits = max(int(limit / (nbytes / largest[axis])) // t, 1) * t
         if fits < largest[axis]:
             blocks[axis] = tuple(piece for n in blocks[axis] for piece in _cut(n, fits))
             largest[axis] = max(blocks[axis])

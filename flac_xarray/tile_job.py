@@ -21,8 +21,16 @@ from flac_xarray.container import header_nbytes, pack_header
 from flac_xarray.dtypes import numpy_dtype
 from flac_xarray.header import Header
 from flac_xarray.object_upload import MIN_PART_NBYTES
+from flac_xarray.region_file import RegionFile
 from flac_xarray.shared_file import SharedFile
-from flac_xarray.tile_batch import Batch, EncodedTile, Part, build_tables, joined
+from flac_xarray.tile_batch import (
+    Batch,
+    EncodedTile,
+    Part,
+    build_tables,
+    joined,
+    packed_rows,
+)
 from flac_xarray.tile_encoder import TileEncoder
 
 __all__ = ["Place", "TileJob"]
@@ -150,6 +158,9 @@ class TileJob:
         FormatError
             A tile is missing.
         """
+        if isinstance(self.place, RegionFile):
+            self.place.write_rows(packed_rows(batch.placed, self.place.tables))
+            return self.place.name
         if isinstance(self.place, SharedFile):
             # A task that was given up for dead may still run: it comes too late.
             file_nbytes = self.place.end()

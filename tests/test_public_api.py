@@ -24,8 +24,10 @@ PUBLIC = [
     "convert_to_flac",
     "convert_to_geotiff",
     "encode_array",
+    "merge",
     "write",
     "write_array",
+    "write_template",
 ]
 
 
