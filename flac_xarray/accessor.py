@@ -32,7 +32,7 @@ class FlacRasterAccessor:
         **options
             ``encoding``, ``tile_size``, ``effort``, ``overwrite``,
             ``storage_options``, ``threads``, ``overviews``, ``resampling``,
-            ``interleave``, ``compute``.
+            ``interleave``, ``compute``, ``region``, ``append_dim``.
 
         Returns
         -------

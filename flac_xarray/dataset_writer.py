@@ -28,6 +28,7 @@ from flac_xarray.dask_writer import compute as compute_task
 from flac_xarray.dataset_overviews import with_overviews
 from flac_xarray.dataset_plan import DatasetPlan, plan_dataset
 from flac_xarray.file_update import Region, append_task, region_task
+from flac_xarray.header_cache import forget_file
 from flac_xarray.overview_plan import Overviews, Resampling
 from flac_xarray.tile_encoder import DEFAULT_EFFORT, TileEncoder
 from flac_xarray.tile_job import Place, TileJob
@@ -126,65 +127,63 @@ def write(  # noqa: PLR0913
     >>> xr.open_dataset(target, engine="flacraster").t.dtype
     dtype('float32')
     """
-    if region is not None or (
-        append_dim is not None and _exists(target, storage_options)
-    ):
+    options: dict[str, Any] = {"effort": effort, "interleave": interleave}
+    remote: dict[str, Any] = {"storage_options": storage_options}
+    with_levels = partial(with_overviews, overviews=overviews, resampling=resampling)
+    appends = append_dim is not None and _exists(target, storage_options)
+    if region is not None or appends:
         task, place = _update(
-            data,
-            target,
-            region,
-            append_dim,
-            partial(with_overviews, overviews=overviews, resampling=resampling),
-            storage_options=storage_options,
-            effort=effort,
-            interleave=interleave,
+            data, target, region, append_dim, with_levels, {**remote, **options}
         )
-        return _run(task, place, threads, compute=compute)
-    plan = plan_dataset(
-        data,
-        encoding=encoding,
-        tile_size=tile_size,
-        bands_per_tile=MAX_CHANNELS if interleave == "pixel" else 1,
-    )
-    plan = with_overviews(plan, overviews, resampling)
-    if compute and not any(is_dask_collection(v._data) for v in plan.arrays):  # noqa: SLF001
-        with FlacRasterWriter.create(
-            target,
-            plan.header,
-            overwrite=overwrite,
-            storage_options=storage_options,
-            effort=effort,
-            threads=threads,
-            interleave=interleave,
-        ) as writer:
-            for position, variable in enumerate(plan.arrays):
-                writer.write(np.asarray(variable.values), position=position)
-        return None
-    encoder = TileEncoder(plan.header, effort, interleave)
-    place = begin_place(
-        target, plan.header, overwrite=overwrite, storage_options=storage_options
-    )
-    job = TileJob(encoder, place)
+    else:
+        several = MAX_CHANNELS if interleave == "pixel" else 1
+        plan = with_levels(
+            plan_dataset(
+                data, encoding=encoding, tile_size=tile_size, bands_per_tile=several
+            )
+        )
+        remote["overwrite"] = overwrite
+        if compute and not any(is_dask_collection(v._data) for v in plan.arrays):  # noqa: SLF001
+            _write_in_memory(plan, target, threads=threads, **remote, **options)
+            forget_file(target, storage_options)
+            return None
+        task, place = _new_file(plan, target, remote, options)
+    if not compute:
+        return task
+    compute_task(task, place, threads)
+    forget_file(target, storage_options)
+    return None
+
+
+def _write_in_memory(
+    plan: DatasetPlan, target: str | os.PathLike[str], **options: Any
+) -> None:
+    with FlacRasterWriter.create(target, plan.header, **options) as writer:
+        for position, variable in enumerate(plan.arrays):
+            writer.write(np.asarray(variable.values), position=position)
+
+
+def _new_file(
+    plan: DatasetPlan,
+    target: str | os.PathLike[str],
+    remote: Mapping[str, Any],
+    options: Mapping[str, Any],
+) -> tuple[Delayed, Place]:
+    """Give the task that writes a file from nothing, and where its bytes go."""
+    encoder = TileEncoder(plan.header, **options)
     sources = [
         BlockSource(variable, position, (0,) * variable.ndim)
         for position, variable in enumerate(plan.arrays)
     ]
     token = uuid.uuid4().hex
+    place = begin_place(target, plan.header, **remote)
+    job = TileJob(encoder, place)
     try:
-        task = joined_graph(*encoded_blocks(sources, job, token), job, token)
+        graph, leaves = encoded_blocks(sources, job, token)
+        return joined_graph(graph, leaves, job, token), place
     except BaseException:
         place.abort()
         raise
-    return _run(task, place, threads, compute=compute)
-
-
-def _run(
-    task: Delayed, place: Place, threads: int | None, *, compute: bool
-) -> Delayed | None:
-    if not compute:
-        return task
-    compute_task(task, place, threads)
-    return None
 
 
 def _update(
@@ -193,7 +192,7 @@ def _update(
     region: Region | None,
     append_dim: str | None,
     plan_of: Callable[[DatasetPlan], DatasetPlan],
-    **options: Any,
+    options: dict[str, Any],
 ) -> tuple[Delayed, Place]:
     """Give the task that writes into a file that is there."""
     if region is None:

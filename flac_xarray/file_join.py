@@ -20,10 +20,11 @@ from numpy.typing import NDArray
 
 from flac_xarray.dask_writer import Leaf, begin_place, compute, joined_graph
 from flac_xarray.errors import UnsupportedDataError
+from flac_xarray.header_cache import forget_file
 from flac_xarray.header_join import Joining, join_along, join_variables
 from flac_xarray.lazy_array import RasterRef
+from flac_xarray.legacy_tiles import LegacyDecoder
 from flac_xarray.tile_batch import Batch, EncodedTile
-from flac_xarray.tile_codec import decode_tile
 from flac_xarray.tile_encoder import TileEncoder
 from flac_xarray.tile_job import TileJob
 
@@ -114,6 +115,7 @@ def merge(
     finally:
         for ref in refs:
             ref.close()
+    forget_file(target, storage_options)
 
 
 def check_copyable(raster: FlacRaster) -> None:
@@ -124,7 +126,7 @@ def check_copyable(raster: FlacRaster) -> None:
     UnsupportedDataError
         It is an old file, or a bare tile.
     """
-    if raster.index.decode is not decode_tile:
+    if isinstance(raster.index.decode, LegacyDecoder):
         msg = (
             f"{raster.name} was written by an old flac-raster: its tiles cannot be "
             "copied into another file; write it anew first"

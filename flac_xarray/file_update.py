@@ -272,7 +272,7 @@ def _with_georef(header: Header, old: Header) -> Header:
 def _resolve(region: Region, ds: xr.Dataset, whole: xr.Dataset) -> dict[str, slice]:
     """Give one slice for each dim of the part."""
     if isinstance(region, str):
-        region = {str(dim): region for dim in ds.dims if dim in whole.indexes}
+        region = {str(dim): region for dim in ds.indexes if dim in whole.dims}
     unknown = sorted(set(region) - {str(d) for d in whole.dims})
     if unknown:
         msg = f"region names {unknown}: the file has dims {tuple(whole.dims)}"
@@ -295,10 +295,10 @@ def _resolve(region: Region, ds: xr.Dataset, whole: xr.Dataset) -> dict[str, sli
 
 
 def _found(dim: str, how: str, ds: xr.Dataset, whole: xr.Dataset) -> slice:
-    if how != "auto" or dim not in ds.indexes or dim not in whole.indexes:
+    if how != "auto" or dim not in ds.indexes or dim not in whole.variables:
         msg = f"region {dim!r}: expected a slice, or 'auto' where both have its index"
         raise ValueError(msg)
-    at = whole.indexes[dim].get_indexer(ds.indexes[dim])
+    at = whole.variables[dim].to_index().get_indexer(ds.indexes[dim])
     if not len(at) or (at < 0).any() or (np.diff(at) != 1).any():
         msg = f"region {dim!r}: its coordinates are not a run of those in the file"
         raise ValueError(msg)
@@ -317,6 +317,10 @@ def _check_coordinates(
     for key, variable in ds.variables.items():
         if key in tiled:
             continue
+        plane = set(header.extra["plane"]) <= set(variable.dims)
+        if plane and key not in whole.variables:
+            msg = f"{name} has no variable {key!r}: it has {list(whole.variables)}"
+            raise UnsupportedDataError(msg)
         there = whole.variables.get(key)
         if there is not None:
             there = there.isel({d: s for d, s in where.items() if d in there.dims})

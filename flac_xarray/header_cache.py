@@ -9,13 +9,14 @@ and its header is forgotten. Files whose server names no version are not kept.
 from __future__ import annotations
 
 import hashlib
+import os
 import pickle
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Any, Final
 
 from flac_xarray.container import is_container
 from flac_xarray.errors import NotFlacRasterError
@@ -26,7 +27,7 @@ from flac_xarray.legacy_tiles import LegacyDecoder
 from flac_xarray.sources import PlannedSource, Source, open_source
 from flac_xarray.tile_index import TileIndex, read_container
 
-__all__ = ["OpenFile", "forget", "open_file"]
+__all__ = ["OpenFile", "forget", "forget_file", "open_file"]
 
 SECONDS: Final = 60.0
 """How long a header is kept."""
@@ -138,3 +139,12 @@ def forget(key: str | None) -> None:
     """Drop what is kept under a key: the file was replaced."""
     with _lock:
         _files.pop(key or "", None)
+
+
+def forget_file(
+    target: str | os.PathLike[str], storage_options: Mapping[str, Any] | None
+) -> None:
+    """Drop what is kept of a file: this process has just written it."""
+    text = os.fspath(target)
+    if "://" in text or "::" in text:  # of local files nothing is kept
+        forget(_key_of(open_source(text, storage_options)))
