@@ -289,7 +289,7 @@ def test_threads_name_all_cores(monkeypatch):
 def test_a_plot_without_matplotlib_is_refused_at_once(
     raster_path, tmp_path, monkeypatch, capsys
 ):
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     with pytest.raises(SystemExit):
         codec.main([str(raster_path), "--plot", str(tmp_path / "a.png")])
     assert "pip install matplotlib" in capsys.readouterr().err
