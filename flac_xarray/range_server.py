@@ -167,6 +167,8 @@ class RangeServer(ThreadingHTTPServer):
         Its files are served, those of its folders too; nothing outside it.
     handler
         What answers the requests.
+    port
+        0 takes a free one.
 
     Examples
     --------
@@ -191,8 +193,10 @@ class RangeServer(ThreadingHTTPServer):
         self,
         directory: str | os.PathLike[str],
         handler: type[RangeHandler] = RangeHandler,
+        *,
+        port: int = 0,
     ) -> None:
-        super().__init__(("127.0.0.1", 0), handler)
+        super().__init__(("127.0.0.1", port), handler)
         self.directory = Path(directory).resolve()
         self.requests: Counter[str] = Counter()
         self.bytes: Counter[str] = Counter()

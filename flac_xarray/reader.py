@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import Any, BinaryIO, Final, Self
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +33,9 @@ from flac_xarray.read_plan import ReadPlan, ReadStats, run_on_arrival
 from flac_xarray.sources import Source, open_source
 from flac_xarray.tile_cache import TileCache
 from flac_xarray.tile_index import DEFAULT_PREFETCH
+
+if TYPE_CHECKING:
+    from flac_xarray.viewer import View
 
 __all__ = ["FetchTiles", "FlacRaster"]
 
@@ -150,6 +153,34 @@ class FlacRaster:
             f"<FlacRaster {self.name!r} {first.sizes} {first.dtype}, "
             f"{first.grid.n_tiles} tiles>"
         )
+
+    def _repr_html_(self) -> str:
+        from flac_xarray.html_repr import html_of
+
+        tables, first = self.index.tables, self.header.find()
+        table = None if tables is None else tables[first]
+        return html_of(self.name, self.header, self.nbytes, table)
+
+    def view(self, *, width: str = "100%", height: int = 480) -> View:
+        """Show the raster in the web viewer, inside a notebook.
+
+        A server on this machine's loopback interface relays the file to the browser,
+        which must be on this machine too. It reads for as long as the raster is open.
+
+        Parameters
+        ----------
+        width, height
+            Of the frame, as CSS has it and in pixels.
+
+        Returns
+        -------
+        View
+            IPython shows it as an iframe; its `url` can be opened in any browser.
+        """
+        from flac_xarray.viewer import View, shared_server
+
+        url = shared_server().show(self.source, self.name)
+        return View(url, width, height)
 
     @property
     def name(self) -> str:

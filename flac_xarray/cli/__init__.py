@@ -15,6 +15,7 @@ from flac_xarray.cli.demo_command import demo
 from flac_xarray.cli.extract import extract
 from flac_xarray.cli.group import FlacGroup, debug_option
 from flac_xarray.cli.inspect import info, query, spatial_info
+from flac_xarray.cli.view import view
 
 __all__ = ["main"]
 
@@ -42,5 +43,6 @@ for command in (
     compare,
     validate,
     demo,
+    view,
 ):
     main.add_command(command)
