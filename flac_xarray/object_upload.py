@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from typing import Any, Final, Self
 
 from flac_xarray.errors import SourceError
+from flac_xarray.extras import what_to_install
 from flac_xarray.tile_batch import Part
 
 __all__ = ["MAX_PARTS", "MIN_PART_NBYTES", "S3Upload", "StagedUpload", "begin_upload"]
@@ -193,8 +194,12 @@ def begin_upload(
     """
     import fsspec
 
-    fs, path = fsspec.core.url_to_fs(url, **dict(storage_options or {}))
     name = url.split("?", maxsplit=1)[0]
+    try:
+        fs, path = fsspec.core.url_to_fs(url, **dict(storage_options or {}))
+    except ImportError as error:
+        msg = f"cannot write {name}: {what_to_install(url, error)}"
+        raise SourceError(msg, url=name) from error
     StagedUpload(fs, path, name, overwrite=overwrite).refuse_existing()
     if hasattr(type(fs), "call_s3") and hasattr(type(fs), "split_path"):
         return S3Upload.begin(fs, path, name, overwrite=overwrite)

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol, Self
 
 from flac_xarray.errors import SourceError
+from flac_xarray.extras import what_to_install
 from flac_xarray.part_files import (
     claim_part,
     settle_part,
@@ -231,9 +232,13 @@ class UploadSink:
         import fsspec
 
         self.name = url.split("?", maxsplit=1)[0]
-        self._fs, self._remote = fsspec.core.url_to_fs(
-            url, **dict(storage_options or {})
-        )
+        try:
+            self._fs, self._remote = fsspec.core.url_to_fs(
+                url, **dict(storage_options or {})
+            )
+        except ImportError as error:
+            msg = f"cannot write {self.name}: {what_to_install(url, error)}"
+            raise SourceError(msg, url=self.name) from error
         self._overwrite = overwrite
         self._refuse_existing()
         # One name for all uploads: the next one sweeps what killed ones left.

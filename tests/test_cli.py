@@ -88,7 +88,7 @@ def test_help_is_light_and_names_every_command():
         )
         assert {
             *("convert", "info", "spatial-info", "query", "extract"),
-            *("compare", "validate", "demo"),
+            *("compare", "validate", "demo", "completion"),
         } <= set(done.stdout.split())
         heavy = {"rasterio", "xarray", "numpy.fft", "rich", "aiohttp", "pyflac"}
         assert not heavy & set(done.stderr.split())
@@ -725,3 +725,87 @@ def test_server_that_ignores_range(tmp_path):
 def test_numbers_in_tables_are_aligned(capsys):
     print_table(("n", "name"), [(1, "[red]a"), (100, "b")])
     assert "   1   [red]a" in capsys.readouterr().out
+
+
+# -- for scripts and shells
+
+
+def test_what_was_done_is_told_as_json(scenes, server, tmp_path):
+    tif, flac = scenes / "dem.tif", tmp_path / "a.flac"
+    told = run_json("convert", tif, "-o", flac)
+    assert told["target_bytes"] == flac.stat().st_size
+    assert told["source_bytes"] == tif.stat().st_size
+    assert told["pixel_bytes"] == 400 * 500 * 2
+    assert told["ratio"] == told["pixel_bytes"] / told["target_bytes"]
+    url, part = server.url_of("dem.flac"), tmp_path / "part.tif"
+    told = run_json("extract", url, "--window", "10,20,30,40", "-o", part)
+    assert told["window"] == [10, 20, 30, 40]
+    assert told["requests"] == server.requests["/dem.flac"]
+    assert told["fetched_bytes"] == server.bytes["/dem.flac"]
+    assert told["file_bytes"] == (scenes / "dem.flac").stat().st_size
+    told = run_json("demo", tif, "--keep", tmp_path / "kept")
+    assert told["equal"] is True
+    assert told["flac_nbytes"] == (tmp_path / "kept" / "scene.flac").stat().st_size
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_is_a_script_that_the_shell_takes(tmp_path, shell):
+    script = run("completion", shell).stdout
+    assert "_FLAC_RASTER_COMPLETE" in script
+    program = shutil.which(shell)
+    if program is None:
+        pytest.skip(f"no {shell} on PATH")
+    path = tmp_path / "script"
+    path.write_text(script)
+    subprocess.run([program, "-n", str(path)], check=True)
+
+
+def test_bash_completes_commands_and_options(tmp_path):
+    bash = shutil.which("bash")
+    if bash is None:
+        pytest.skip("no bash on PATH")
+    program = tmp_path / "flac-raster"
+    program.write_text(f"#!{sys.executable}\n{RUN}\n")
+    program.chmod(0o755)
+    ask = (
+        'eval "$(flac-raster completion bash)"\n'
+        "COMP_WORDS=($1); COMP_CWORD=$2; _flac_raster_completion flac-raster\n"
+        'printf "%s\\n" "${COMPREPLY[@]}"'
+    )
+    where = os.environ | {"PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
+    for words, at, expected in (
+        ("flac-raster spat", "1", {"spatial-info"}),
+        ("flac-raster info --js", "2", {"--json"}),
+        ("flac-raster convert --profile r", "3", {"raw"}),
+    ):
+        done = subprocess.run(
+            [bash, "-c", ask, "bash", words, at],
+            env=where,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert set(done.stdout.split()) == expected, done.stderr
+
+
+@pytest.mark.parametrize("direction", ["read", "write", "write with dask"])
+def test_what_is_missing_is_named_with_what_mends_it(scenes, direction):
+    words = {
+        "read": ["info", "s3://bucket/a.flac"],
+        "write": ["convert", str(scenes / "dem.tif"), "-o", "s3://bucket/a.flac"],
+        "write with dask": [],
+    }[direction]
+    code = f"import sys\nsys.modules['s3fs'] = None\nsys.argv[1:] = {words!r}\n{RUN}"
+    if not words:
+        code = (
+            "import sys\nsys.modules['s3fs'] = None\n"
+            "from flac_xarray.object_upload import begin_upload\n"
+            "begin_upload('s3://bucket/a.flac', None, overwrite=True)"
+        )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert 's3:// needs: pip install "flac-xarray[s3]"' in last
+    assert not words or len(done.stderr.splitlines()) == 1

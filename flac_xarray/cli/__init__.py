@@ -10,6 +10,7 @@ import click
 
 from flac_xarray import __version__
 from flac_xarray.cli.check import compare, validate
+from flac_xarray.cli.completion import completion
 from flac_xarray.cli.convert import convert
 from flac_xarray.cli.demo_command import demo
 from flac_xarray.cli.extract import extract
@@ -44,5 +45,6 @@ for command in (
     validate,
     demo,
     view,
+    completion,
 ):
     main.add_command(command)

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from flac_xarray.cli.output import progress_bar, shown, size
-from flac_xarray.cli.params import OVERVIEWS, storage_option
+from flac_xarray.cli.output import print_json, progress_bar, shown, size
+from flac_xarray.cli.params import OVERVIEWS, json_option, storage_option
 from flac_xarray.resampling import METHODS
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ class _Job:
     target: str
     overwrite: bool = False
     quiet: bool = False
+    as_json: bool = False
     threads: int | None = None
     storage_options: dict[str, Any] = field(default_factory=dict)
 
@@ -109,6 +110,7 @@ class _Job:
 @click.option("--quiet", "-q", is_flag=True, help="Print nothing but errors.")
 @click.option("--spatial", "-s", is_flag=True, hidden=True, help="Always on.")
 @click.option("--verbose", "-v", is_flag=True, hidden=True, expose_value=False)
+@json_option
 @storage_option
 def convert(  # noqa: PLR0913
     *,
@@ -313,6 +315,19 @@ def _report(job: _Job, pixels: int, seconds: float, *, is_encoded: bool) -> None
     names = (job.source, job.target)
     sizes = [_file_nbytes(name) for name in names]
     flac_nbytes = sizes[1 if is_encoded else 0]
+    if job.as_json:
+        print_json(
+            {
+                "source": shown(job.source),
+                "target": shown(job.target),
+                "source_bytes": sizes[0],
+                "target_bytes": sizes[1],
+                "pixel_bytes": pixels,
+                "ratio": pixels / flac_nbytes if flac_nbytes else None,
+                "seconds": seconds,
+            }
+        )
+        return
     before, after = (
         PurePath(shown(name)).name + ("" if nbytes is None else f" {size(nbytes)}")
         for name, nbytes in zip(names, sizes, strict=True)

@@ -6,13 +6,16 @@ Strategy: `flac_xarray.demo` does it and measures; here the numbers are printed.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from flac_xarray.cli.output import percent, print_pairs, print_table, size
+from flac_xarray.cli.output import percent, print_json, print_pairs, print_table, size
+from flac_xarray.cli.params import json_option
 
 if TYPE_CHECKING:
     from flac_xarray.demo import DemoReport
@@ -27,8 +30,11 @@ __all__ = ["demo"]
     type=click.Path(file_okay=False, path_type=Path),
     help="Keep the files in this folder.",
 )
+@json_option
 @click.pass_context
-def demo(ctx: click.Context, *, path: str | None, keep: Path | None) -> None:
+def demo(
+    ctx: click.Context, *, path: str | None, keep: Path | None, as_json: bool
+) -> None:
     """Convert a raster, serve it, and read a window over HTTP.
 
     Without PATH a synthetic scene is made. The file is opened with xarray through a
@@ -42,10 +48,13 @@ def demo(ctx: click.Context, *, path: str | None, keep: Path | None) -> None:
         else:
             keep.mkdir(parents=True, exist_ok=True)
             folder = str(keep)
-        report = run_demo(folder, path, say=click.echo)
-    _print(report)
+        report = run_demo(folder, path, say=partial(click.echo, err=as_json))
+    if as_json:
+        print_json(dataclasses.asdict(report))
+    else:
+        _print(report)
     if keep is not None:
-        click.echo(f"Files are kept in {keep}")
+        click.echo(f"Files are kept in {keep}", err=as_json)
     ctx.exit(0 if report.equal else 1)
 
 

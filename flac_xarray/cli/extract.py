@@ -11,8 +11,14 @@ from typing import Any
 
 import click
 
-from flac_xarray.cli.output import percent, print_pairs, progress_bar, size
-from flac_xarray.cli.params import storage_option
+from flac_xarray.cli.output import (
+    percent,
+    print_json,
+    print_pairs,
+    progress_bar,
+    size,
+)
+from flac_xarray.cli.params import json_option, storage_option
 from flac_xarray.cli.selection import (
     Selection,
     bands_option,
@@ -51,6 +57,7 @@ __all__ = ["extract"]
     "--overwrite", "-f", "--force", is_flag=True, help="Replace an existing target."
 )
 @click.option("--quiet", "-q", is_flag=True, help="Print nothing but errors.")
+@json_option
 @storage_option
 def extract(
     *,
@@ -59,6 +66,7 @@ def extract(
     savings: bool,
     overwrite: bool,
     quiet: bool,
+    as_json: bool,
     storage_options: dict[str, Any],
     **chosen: Any,
 ) -> None:
@@ -93,6 +101,24 @@ def extract(
         done = raster.source.counters.snapshot()
         whole = raster.nbytes
     if quiet:
+        return
+    if as_json:
+        print_json(
+            {
+                "target": target,
+                "window": [
+                    *(window.col_off, window.row_off),
+                    *(window.width, window.height),
+                ],
+                "bands": n_bands,
+                "file_bytes": whole,
+                "fetched_bytes": done.bytes,
+                "requests": done.requests,
+                "index_bytes": opening.bytes,
+                "index_requests": opening.requests,
+                "retries": done.retries,
+            }
+        )
         return
     click.echo(
         f"{target}: {window.width} x {window.height} pixels, "

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any, BinaryIO
 
 from flac_xarray.errors import SourceError
+from flac_xarray.extras import what_to_install
 from flac_xarray.sources.file_source import FileSource
 from flac_xarray.sources.fsspec_source import BlockingFsspecSource, FsspecSource
 from flac_xarray.sources.http_source import HttpSource
@@ -23,16 +24,6 @@ from flac_xarray.sources.s3_source import S3Source
 __all__ = ["Openable", "open_source"]
 
 Openable = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO | Source
-
-EXTRAS = {
-    "s3": "s3",
-    "s3a": "s3",
-    "gs": "gcs",
-    "gcs": "gcs",
-    "az": "azure",
-    "abfs": "azure",
-    "abfss": "azure",
-}
 
 
 def open_source(
@@ -129,7 +120,7 @@ def _open_url(
         msg = f"{name}: there is no such file"
         raise SourceNotFoundError(msg, url=name) from secrets.presentable(error)
     except ImportError as error:
-        msg = f"{name}: {_what_to_install(url, error)}"
+        msg = f"{name}: {what_to_install(url, error)}"
         raise SourceError(msg, url=name) from error
     except Exception as error:  # noqa: BLE001 - file systems raise what they like
         why = secrets.clean(f"{type(error).__name__}: {error}")
@@ -155,12 +146,3 @@ def _on_filesystem(fs: Any, path: str, url: str, limits: FetchLimits | None) -> 
 def _protocols(kind: Any) -> tuple[str, ...]:
     protocol = kind.protocol
     return (protocol,) if isinstance(protocol, str) else tuple(protocol)
-
-
-def _what_to_install(url: str, error: ImportError) -> str:
-    for link in split_chain(url):
-        protocol = link.partition("://")[0]
-        if protocol in EXTRAS:
-            extra = EXTRAS[protocol]
-            return f'{protocol}:// needs: pip install "flac-xarray[{extra}]"'
-    return f"its protocol needs another package: {error}"
