@@ -13,6 +13,7 @@ __all__ = [
     "FlacRasterError",
     "FormatError",
     "LossyFileWarning",
+    "ManyTilesWarning",
     "NotFlacRasterError",
     "NotLosslessError",
     "RangeNotSupportedError",
@@ -169,3 +170,7 @@ class LossyFileWarning(UserWarning):
 
 class RechunkWarning(UserWarning):
     """Chunks do not consist of whole tiles, so that they are held and copied."""
+
+
+class ManyTilesWarning(UserWarning):
+    """A dask array has so many chunks that dask itself becomes slow."""

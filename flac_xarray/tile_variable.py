@@ -11,12 +11,15 @@ arrays would be xarray's own: right values, other chunks, no fetching ahead.
 from __future__ import annotations
 
 import importlib.util
+import math
+import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 import xarray as xr
 from xarray.core import indexing
 
+from flac_xarray.errors import ManyTilesWarning
 from flac_xarray.tile_view import TileView
 
 if TYPE_CHECKING:
@@ -24,6 +27,8 @@ if TYPE_CHECKING:
 
 __all__ = ["TileVariable", "with_tile_variables"]
 
+MANY_TILES: Final = 100_000
+"""Chunks above which a plain open warns."""
 _DATA: Final[Any] = xr.Variable.data
 
 
@@ -110,6 +115,7 @@ def _view(data: Any) -> TileView | None:
 
 def _one_chunk_per_tile(variable: xr.Variable, data: Any) -> Any:
     tiles = variable.encoding["preferred_chunks"]
+    _warn_of_many(variable, tiles)
     view = _view(data)
     if view is not None:
         sizes = tuple(tiles.get(dim, -1) for dim in variable.dims)
@@ -119,6 +125,19 @@ def _one_chunk_per_tile(variable: xr.Variable, data: Any) -> Any:
     dims, lazy, attrs, encoding = _parts(variable)
     chunks = {dim: tiles.get(dim, -1) for dim in dims}
     return xr.Variable(dims, lazy, attrs, encoding).chunk(chunks)._data  # noqa: SLF001
+
+
+def _warn_of_many(variable: xr.Variable, tiles: Mapping[Any, int]) -> None:
+    """Point to larger chunks where there would be more tasks than dask likes."""
+    counts = [-(-n // tiles.get(dim, max(n, 1))) for dim, n in variable.sizes.items()]
+    n = math.prod(counts)
+    if n > MANY_TILES:
+        warnings.warn(
+            f"{n} tiles, one dask chunk each: open with chunks='auto', which joins "
+            "whole tiles, to keep dask quick",
+            ManyTilesWarning,
+            stacklevel=2,
+        )
 
 
 def _planned(view: TileView, sizes: tuple[Any, ...], name: str) -> Any:

@@ -21,6 +21,7 @@ from flac_xarray import (
     write,
     write_array,
 )
+from flac_xarray.errors import ManyTilesWarning
 from flac_xarray.tile_plan import TilePlan
 from tests.servers import FaultServer, Status
 
@@ -237,14 +238,22 @@ def test_a_plan_pickles_and_reads(band_data):
 
 def test_many_tiles_open_quickly(tmp_path):
     write_array(
-        tmp_path / "many.flac", np.zeros((1, 3200, 3200), "uint8"), tile_size=10
+        tmp_path / "many.flac", np.zeros((1, 3160, 3160), "uint8"), tile_size=10
     )
     start = time.perf_counter()
     ds = xr.open_dataset(tmp_path / "many.flac", engine="flacraster")
     opened = time.perf_counter() - start
-    assert ds.band_data.data.npartitions == 102_400
+    assert ds.band_data.data.npartitions == 99_856
     assert not next(iter(ds.band_data.data.dask.layers.values())).is_materialized()
     assert opened < 10  # no graph of 100,000 tasks is made
+
+
+def test_more_tiles_point_to_larger_chunks(tmp_path):
+    write_array(tmp_path / "a.flac", np.zeros((1, 3170, 3170), "uint8"), tile_size=10)
+    with pytest.warns(ManyTilesWarning, match=r"100489 tiles.*chunks='auto'"):
+        xr.open_dataset(tmp_path / "a.flac", engine="flacraster")
+    ds = xr.open_dataset(tmp_path / "a.flac", engine="flacraster", chunks="auto")
+    assert ds.band_data.data.npartitions == 1
 
 
 def test_load_async_reads_the_pixels(server):
