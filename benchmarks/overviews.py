@@ -18,9 +18,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import rasterio
 import rasterio.shutil
+from rasterio.enums import Resampling
 
 from flac_xarray import FlacRaster, convert_to_flac
 
@@ -102,29 +102,37 @@ def measured(source: Path, folder: Path, options: argparse.Namespace) -> None:
 
 
 def same(source: Path, folder: Path, options: argparse.Namespace) -> None:
-    """Say how many pixels of each overview are the COG driver's."""
+    """Say how many pixels of each overview are those of ``gdaladdo``.
+
+    Not of the COG driver: it rounds the sizes of levels down.
+    """
     flac, tif = folder / "a.flac", folder / "a.tif"
     ours(source, flac, options, levels=True)
-    cog("DEFLATE")(source, tif, options, levels=True)
-    told = []
     with FlacRaster.open(flac) as raster:
-        for level in raster.header.levels[1:]:
+        levels = raster.header.levels[1:]
+        rasterio.shutil.copy(
+            source, tif, driver="GTiff", tiled="YES", compress="DEFLATE"
+        )
+        with rasterio.open(tif, "r+") as dataset:
+            factors = [2**level for level in levels]
+            dataset.build_overviews(factors, Resampling[options.resampling])
+        told = []
+        for level in levels:
             with rasterio.open(tif, overview_level=level - 1) as dataset:
-                theirs, mine = dataset.read(), raster.read(level=level)
-            equal = np.isclose(theirs, mine, rtol=1e-6, atol=0, equal_nan=True)
+                equal = dataset.read() == raster.read(level=level)
             told.append(f"{equal.mean():.6f}")
-    print("equal to the COG's, by level:", ", ".join(told) or "no overviews")
+    print("equal to gdaladdo's, by level:", ", ".join(told) or "no overviews")
     flac.unlink()
     tif.unlink()
 
 
 def peak(source: Path, folder: Path, options: argparse.Namespace) -> None:
-    """Print the peak memory of a conversion with overviews."""
+    """Print the peak memory of a conversion, as Linux tells it."""
     command = (
         "from flac_xarray import convert_to_flac; import sys;"
         "convert_to_flac(sys.argv[1], sys.argv[2], overviews=sys.argv[3],"
         "resampling=sys.argv[4], overwrite=True);"
-        "import resource; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+        "print(open('/proc/self/status').read())"
     )
     found = []
     for overviews in ("none", "auto"):
@@ -133,7 +141,8 @@ def peak(source: Path, folder: Path, options: argparse.Namespace) -> None:
             [sys.executable, "-c", command, *map(str, words)],
             check=True, capture_output=True, text=True,
         )  # fmt: skip
-        found.append(int(done.stdout) / 1024)
+        told = done.stdout.partition("VmHWM:")[2].split()
+        found.append(int(told[0]) / 1024)
     print(f"peak memory: {found[0]:.0f} MB plain, {found[1]:.0f} MB with overviews")
 
 

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,9 @@ from flac_xarray.overview_plan import LevelSource, OverviewPlan
 from flac_xarray.resampling import valid_pixels
 
 __all__ = ["OverviewTile", "Pyramid", "make_part"]
+
+PLANES_AT_ONCE: Final = 1 << 21
+"""Source pixels that are computed with at a time."""
 
 TileKey = tuple[int, int]
 """Position of an array, and a tile's number."""
@@ -307,14 +310,22 @@ def make_part(
     for bands, nodata in _bands(info, source, at):
         part = pixels[bands]
         flat = part.reshape(-1, *part.shape[-2:])
-        if info.role == "mask":
-            valid: NDArray[Any] | None = flat
-        elif opacity is not None:
-            valid = opacity[bands].reshape(flat.shape)
-        else:
-            valid = valid_pixels(flat, nodata, info.dtype)
-        made = rule.make(flat, corner, plane, valid=valid, nodata=nodata)
-        out[bands] = made.reshape(*part.shape[:-2], *made.shape[-2:])
+        made = np.empty((len(flat), *shape[-2:]), pixels.dtype)
+        veil = None if opacity is None else opacity[bands].reshape(flat.shape)
+        # Sums are of doubles: a deep tile is taken some planes at a time.
+        step = max(1, PLANES_AT_ONCE // max(flat[0].size, 1))
+        for k in range(0, len(flat), step):
+            some = flat[k : k + step]
+            if info.role == "mask":
+                valid: NDArray[Any] | None = some
+            elif veil is not None:
+                valid = veil[k : k + step]
+            else:
+                valid = valid_pixels(some, nodata, info.dtype)
+            made[k : k + step] = rule.make(
+                some, corner, plane, valid=valid, nodata=nodata
+            )
+        out[bands] = made.reshape(*part.shape[:-2], *shape[-2:])
     return out
 
 
