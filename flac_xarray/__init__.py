@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from flac_xarray.geotiff import convert_to_flac, convert_to_geotiff
     from flac_xarray.grid import Window
     from flac_xarray.header import ArrayInfo, Header
+    from flac_xarray.header_cache import fetch_headers
     from flac_xarray.reader import FlacRaster
     from flac_xarray.writer import FlacRasterWriter
 
@@ -55,6 +56,7 @@ _HOME = {
     "convert_to_flac": "geotiff",
     "convert_to_geotiff": "geotiff",
     "encode_array": "array_writer",
+    "fetch_headers": "header_cache",
     "merge": "file_join",
     "write": "dataset_writer",
     "write_array": "array_writer",
@@ -77,6 +79,7 @@ __all__ = [
     "convert_to_flac",
     "convert_to_geotiff",
     "encode_array",
+    "fetch_headers",
     "merge",
     "write",
     "write_array",

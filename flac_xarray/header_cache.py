@@ -9,12 +9,14 @@ and its header is forgotten. Files whose server names no version are not kept.
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import pickle
 import threading
 import time
-from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -25,14 +27,16 @@ from flac_xarray.header import Header
 from flac_xarray.legacy import read_legacy
 from flac_xarray.legacy_tiles import LegacyDecoder
 from flac_xarray.sources import PlannedSource, Source, open_source
-from flac_xarray.tile_index import TileIndex, read_container
+from flac_xarray.tile_index import DEFAULT_PREFETCH, TileIndex, read_container
 
-__all__ = ["OpenFile", "forget", "forget_file", "open_file"]
+__all__ = ["OpenFile", "fetch_headers", "forget", "forget_file", "open_file"]
 
 SECONDS: Final = 60.0
 """How long a header is kept."""
 MAX_FILES: Final = 256
 """How many are kept."""
+MOST_AT_ONCE: Final = 64
+"""Headers that `fetch_headers` has under way."""
 
 _files: OrderedDict[str, tuple[float, OpenFile]] = OrderedDict()
 _lock = threading.Lock()
@@ -50,6 +54,11 @@ class OpenFile:
     """Name of that version."""
     key: str | None = None
     """Under what it is kept here."""
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all its bytes are at hand."""
+        return self.index.source is not self.source
 
     def twin(self) -> OpenFile:
         """Give the same file with counters of its own."""
@@ -78,8 +87,10 @@ def open_file(
         if kept is None and isinstance(source, PlannedSource):
             source.begin_prefix(prefetch)
         meanwhile()
-    if kept is not None:
-        return kept
+    return _read(source, prefetch, key) if kept is None else kept
+
+
+def _read(source: Source, prefetch: int, key: str | None) -> OpenFile:
     first = source.read_prefix(prefetch)
     data = bytes(first.data)
     # When the whole file is at hand, nothing is asked for twice.
@@ -89,6 +100,58 @@ def open_file(
     if tiles is source:
         _remember(file)
     return file
+
+
+def fetch_headers(
+    urls: Iterable[str], storage_options: Mapping[str, Any] | None = None
+) -> None:
+    """Read the headers of many files at once, so that opening them next is immediate.
+
+    ``xr.open_mfdataset`` opens one file after the other, each for a round trip or more.
+    After this it needs no request, for a minute and for up to 256 files whose server
+    names their version.
+
+    Parameters
+    ----------
+    urls
+        URLs of any fsspec protocol; local paths are left alone.
+    storage_options
+        As they will be given for opening.
+
+    Raises
+    ------
+    SourceError
+        The bytes of a file cannot be had.
+    FormatError
+        A file is no FLAC raster, or a damaged one.
+
+    Examples
+    --------
+    >>> fetch_headers([])
+    """
+    under_way: deque[tuple[Source, str]] = deque()
+    for url in urls:
+        source = open_source(url, storage_options)
+        key = _key_of(source)
+        if key is None or _is_kept(key):
+            source.close()
+            continue
+        if isinstance(source, PlannedSource):
+            source.begin_prefix(DEFAULT_PREFETCH)
+        under_way.append((source, key))
+        if len(under_way) >= MOST_AT_ONCE:
+            _keep(*under_way.popleft())
+    while under_way:
+        _keep(*under_way.popleft())
+
+
+def _keep(source: Source, key: str) -> None:
+    with closing(source):
+        file = _read(source, DEFAULT_PREFETCH, key)
+        # Of a file that came whole nobody would notice that it was replaced, so it is
+        # not kept otherwise; here the caller has asked for it, for the next opening.
+        if file.is_whole:
+            _remember(file)
 
 
 def _read_index(
@@ -121,8 +184,17 @@ def _look_up(key: str | None) -> OpenFile | None:
         since, file = _files.get(key or "", (0.0, None))
         if file is None or time.monotonic() - since > SECONDS:
             return None
+        if file.is_whole:
+            del _files[key or ""]
+            return file
         _files.move_to_end(key or "")
     return file.twin()
+
+
+def _is_kept(key: str) -> bool:
+    with _lock:
+        since, _ = _files.get(key, (-math.inf, None))
+        return time.monotonic() - since <= SECONDS
 
 
 def _remember(file: OpenFile) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import pickle
+import time
 
 import numpy as np
 import pytest
 import xarray as xr
 
-from flac_xarray import FlacRaster, Window, header_cache, write_array
+from flac_xarray import FlacRaster, Window, fetch_headers, header_cache, write_array
 from flac_xarray.errors import SourceChangedError
 from tests.servers import FaultServer
 
@@ -68,3 +69,42 @@ def test_a_header_is_kept_for_a_minute_only(server, monkeypatch):
     monkeypatch.setattr(header_cache, "SECONDS", -1.0)
     FlacRaster.open(f"{server.url}/a.flac")
     assert server.requests["/a.flac"] == 2
+
+
+@pytest.mark.parametrize("size", [40, 400], ids=["whole file", "header"])
+def test_headers_fetched_together_are_those_that_open(tmp_path, size):
+    names = [f"{k}.flac" for k in range(20)]
+    for k, name in enumerate(names):
+        write_array(tmp_path / name, PIXELS[:, :size, :size] + k, tile_size=100)
+    with FaultServer(tmp_path) as server:
+        server.latency = 0.5
+        urls = [server.url_of(name) for name in names]
+        start = time.perf_counter()
+        fetch_headers(urls)
+        assert time.perf_counter() - start < 0.5 * len(urls) / 2
+        assert server.requests.total() == len(urls)
+        assert server.connections <= len(urls) + 3
+        rasters = [FlacRaster.open(url) for url in urls]
+        assert server.requests.total() == len(urls)
+        for k in (0, 19):
+            np.testing.assert_array_equal(
+                rasters[k].read(), PIXELS[:, :size, :size] + k
+            )
+
+
+def test_fetching_headers_finds_what_is_no_file(server):
+    with pytest.raises(FileNotFoundError, match=r"missing\.flac"):
+        fetch_headers([f"{server.url}/a.flac", f"{server.url}/missing.flac"])
+
+
+def test_fetching_headers_leaves_small_files_to_one_opening(tmp_path):
+    write_array(tmp_path / "a.flac", PIXELS[:, :40, :40])
+    with FaultServer(tmp_path) as server:
+        url = server.url_of("a.flac")
+        fetch_headers([url])
+        fetch_headers([url])
+        assert server.requests.total() == 1
+        FlacRaster.open(url)
+        write_array(tmp_path / "a.flac", PIXELS[:, 1:41, :40], overwrite=True)
+        found = FlacRaster.open(url).read()
+        np.testing.assert_array_equal(found, PIXELS[:, 1:41, :40])

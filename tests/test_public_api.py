@@ -24,6 +24,7 @@ PUBLIC = [
     "convert_to_flac",
     "convert_to_geotiff",
     "encode_array",
+    "fetch_headers",
     "merge",
     "write",
     "write_array",

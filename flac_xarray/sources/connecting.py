@@ -11,14 +11,32 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
+import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Final
+from weakref import WeakKeyDictionary
 
 __all__ = ["connect_ahead"]
 
 
+IDLE_SECONDS: Final = 15.0
+"""How long aiohttp's pool keeps a connection that nobody uses."""
+
+_connected: WeakKeyDictionary[Any, dict[tuple[Any, ...], float]] = WeakKeyDictionary()
+
+
 class _ConnectedError(Exception):
     """Ends a request that has its connection, before it is sent."""
+
+
+def _first_in_a_while(session: Any, url: Any) -> bool:
+    """Whether a server's connections are not just being made for another file."""
+    server = (url.scheme, url.host, url.port)
+    now = time.monotonic()
+    times = _connected.setdefault(session, {})
+    last, times[server] = times.get(server, -math.inf), now
+    return now - last > IDLE_SECONDS
 
 
 async def connect_ahead(
@@ -35,7 +53,7 @@ async def connect_ahead(
     count
         How many.
     """
-    if count < 1 or "middlewares" in options:
+    if count < 1 or "middlewares" in options or not _first_in_a_while(session, url):
         return
     timeout = options.get("timeout") or session.timeout
 
