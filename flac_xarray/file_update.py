@@ -259,6 +259,9 @@ def _plan_like(ds: xr.Dataset, header: Header) -> DatasetPlan:
             own = {k: v for k, v in own.items() if k not in ("units", "calendar")}
         if kind != "b":
             own |= {"dtype": info.dtype, "_FillValue": info.nodata[0]}
+        # Pixels as they are stored, opened so, say in attributes what they are.
+        raw = ds.variables[info.name].attrs
+        own = {k: v for k, v in own.items() if k not in raw}
         encoding[info.name] = own | dict(info.extra.get("encoding", {}))
     return plan_dataset(ds, encoding=encoding, tile_size=tile_size)
 

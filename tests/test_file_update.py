@@ -240,6 +240,22 @@ def test_time_is_appended(chunked, tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["a.flac"]
 
 
+def test_pixels_as_they_are_stored_are_appended(tmp_path):
+    target, other = tmp_path / "a.flac", tmp_path / "b.flac"
+    write(cube(1), target, tile_size=TILE)
+    write(cube(1, "2026-02-01", 1), other, tile_size=TILE)
+    stored = xr.open_dataset(other, engine="flacraster", mask_and_scale=False)
+    assert {"_FillValue", "scale_factor"} <= set(stored.t2m.attrs)
+    write(stored, target, append_dim="time")
+    both = [cube(1), cube(1, "2026-02-01", 1)]
+    assert_same(reopen(target), xr.concat(both, "time", data_vars="minimal"))
+    for wrong in ({"_FillValue": -1}, {"scale_factor": 0.1}):
+        ds = stored.copy()
+        ds.t2m.attrs |= wrong
+        with pytest.raises(UnsupportedDataError):
+            write(ds, target, append_dim="time")
+
+
 def test_tiles_are_copied_as_they_are(tmp_path, monkeypatch):
     target = tmp_path / "a.flac"
     write(cube(2), target, tile_size=TILE)
