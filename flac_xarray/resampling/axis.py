@@ -58,23 +58,33 @@ class Taps:
         """All source pixels that are needed."""
         return slice(int(self.start.min()), int((self.start + self.count).max()))
 
-    def at(self, tap: int, origin: int) -> NDArray[np.intp] | slice:
-        """Positions of the k-th source pixels, counted from `origin`; some repeat."""
-        step = np.diff(self.start)
-        if (
-            (self.count > tap).all()
-            and len(step)
-            and (step == step[0]).all()
-            and step[0]
-        ):
-            first = int(self.start[0]) + tap - origin
-            return slice(first, first + int(step[0]) * len(step) + 1, int(step[0]))
-        return self.start + np.minimum(tap, self.count - 1) - origin
+    def runs(self) -> list[tuple[slice, int, int, int]]:
+        """Cut the targets into runs of evenly spaced windows of one size.
 
-    def inside(self, tap: int) -> NDArray[np.bool_] | None:
-        """Which target pixels have a k-th source pixel; None for all."""
-        has = self.count > tap
-        return None if has.all() else has
+        Returns
+        -------
+        list of tuple
+            Target pixels, first source pixel, spacing and size of the windows.
+
+        Examples
+        --------
+        >>> for run in weighted(9, 5, slice(0, 5)).runs():
+        ...     print(run)
+        (slice(0, 1, None), 0, 1, 2)
+        (slice(1, 4, None), 1, 2, 3)
+        (slice(4, 5, None), 7, 1, 2)
+        """
+        starts, counts = self.start.tolist(), self.count.tolist()
+        found, first = [], 0
+        for i in range(1, len(starts) + 1):
+            step = starts[first + 1] - starts[first] if i - first > 1 else 1
+            if i < len(starts) and counts[i] == counts[first]:
+                apart = starts[i] - starts[i - 1]
+                if apart and (i - first == 1 or apart == step):
+                    continue
+            found.append((slice(first, i), starts[first], step, counts[first]))
+            first = i
+        return found
 
 
 def nearest(n_source: int, n_target: int, target: slice) -> NDArray[np.intp]:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from flac_xarray.resampling.axis import Filter, Taps
 from flac_xarray.resampling.rounding import next_to_nodata, pixels_of, work_dtype
+from flac_xarray.resampling.sums import shaped, sum_along
 from flac_xarray.resampling.windows import Block
 
 __all__ = ["KERNELS", "convolve", "gauss"]
@@ -104,7 +105,7 @@ def _unmasked(values: NDArray[Any], block: Block) -> NDArray[Any]:
     def apply(values: NDArray[Any], taps: Taps, origin: int, axis: int) -> NDArray[Any]:
         total = np.where(taps.total == 0, 1.0, taps.total)
         weights = taps.weights * (1.0 / total)[:, None]
-        return _sum(values, taps, weights, origin, axis)
+        return sum_along(values, taps, weights, origin, axis)
 
     across = apply(values, block.cols, block.origin[1], 2)
     return apply(across, block.rows, block.origin[0], 1)
@@ -120,32 +121,15 @@ def _masked(
 ) -> tuple[NDArray[Any], NDArray[Any]]:
     """Apply a kernel along one axis; give the result, and where there is one."""
     seen = np.where(opacity != 0, values, 0.0) * opacity
-    total = _sum(seen, taps, taps.weights, origin, axis)
-    weight = _sum(opacity, taps, taps.weights, origin, axis)
+    total = sum_along(seen, taps, taps.weights, origin, axis)
+    weight = sum_along(opacity, taps, taps.weights, origin, axis)
     some = weight > 0
     if negative:
-        some &= _longest_run(opacity != 0, taps, origin, axis) >= _shaped(
+        some &= _longest_run(opacity != 0, taps, origin, axis) >= shaped(
             taps.count // 2, axis
         )
     mean = np.divide(total, weight, out=np.zeros_like(total), where=some)
     return mean, some
-
-
-def _sum(
-    values: NDArray[Any],
-    taps: Taps,
-    weights: NDArray[Any],
-    origin: int,
-    axis: int,
-) -> NDArray[Any]:
-    out: NDArray[Any] = np.zeros(())
-    for k in range(weights.shape[1]):
-        part = values[_at(taps.at(k, origin), axis)] * _shaped(weights[:, k], axis)
-        inside = taps.inside(k)
-        if inside is not None:  # what lies beyond is not to be seen, be it infinite
-            part = np.where(_shaped(inside, axis), part, 0.0)
-        out = out + part
-    return out
 
 
 def _longest_run(
@@ -154,19 +138,12 @@ def _longest_run(
     """Give the most valid pixels in a row that a kernel sees."""
     run = longest = np.zeros((), np.int32)
     for k in range(taps.weights.shape[1]):
-        here = valid[_at(taps.at(k, origin), axis)]
-        here = here & _shaped(taps.count > k, axis)
+        at = taps.start + np.minimum(k, taps.count - 1) - origin
+        here = np.take(valid, at, axis)
+        here = here & shaped(taps.count > k, axis)
         run = np.where(here, run + 1, 0)
         longest = np.maximum(longest, run)
     return longest
-
-
-def _at(positions: NDArray[np.intp] | slice, axis: int) -> tuple[Any, ...]:
-    return (*(slice(None),) * axis, positions)
-
-
-def _shaped(along: NDArray[Any], axis: int) -> NDArray[Any]:
-    return along[:, None] if axis == 1 else along
 
 
 def _off_nodata(out: NDArray[Any], nodata: Any, dtype: np.dtype[Any]) -> NDArray[Any]:
@@ -189,8 +166,10 @@ def gauss(block: Block) -> NDArray[Any]:
         seen = np.where(valid, values, 0.0)
         parts: list[NDArray[Any]] = []
         for array in (seen, valid.astype(np.float64)):
-            rows = _sum(array, block.cols, block.cols.weights, block.origin[1], 2)
-            parts.append(_sum(rows, block.rows, block.rows.weights, block.origin[0], 1))
+            rows = sum_along(array, block.cols, block.cols.weights, block.origin[1], 2)
+            parts.append(
+                sum_along(rows, block.rows, block.rows.weights, block.origin[0], 1)
+            )
         total, weight = parts
         some = weight > 0
         mean = np.divide(total, weight, out=np.zeros_like(total), where=some)

@@ -8,7 +8,7 @@ added at once, along x, then along y, which is the order in which GDAL adds. Arr
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from flac_xarray.resampling.axis import Taps
 from flac_xarray.resampling.rounding import next_to_nodata, pixels_of, work_dtype
+from flac_xarray.resampling.sums import sum_along
 
 __all__ = ["Block", "average", "complex_mean", "mode", "rms"]
 
@@ -46,32 +47,11 @@ class Block:
 
     def along_x(self, values: NDArray[Any]) -> NDArray[np.float64]:
         """Add up values with the weights of the columns."""
-        return _along(values, self.cols, self.origin[1], axis=2)
+        return sum_along(values, self.cols, self.cols.weights, self.origin[1], axis=2)
 
     def along_y(self, values: NDArray[Any]) -> NDArray[np.float64]:
         """Add up values with the weights of the rows."""
-        return _along(values, self.rows, self.origin[0], axis=1)
-
-
-def _along(
-    values: NDArray[Any], taps: Taps, origin: int, axis: int
-) -> NDArray[np.float64]:
-    shape = list(values.shape)
-    shape[axis] = len(taps.start)
-    out = np.zeros(shape, np.float64)
-    wide: tuple[Any, ...] = (slice(None),) * axis
-    for k in range(taps.weights.shape[1]):
-        here = values[(*wide, taps.at(k, origin))]
-        weight = taps.weights[:, k]
-        if (weight == 1).all():
-            out += here
-            continue
-        part = here * (weight[:, None] if axis == 1 else weight)
-        inside = taps.inside(k)
-        if inside is not None:  # what lies beyond is not to be seen, be it infinite
-            part[(*wide, ~inside)] = 0.0
-        out += part
-    return out
+        return sum_along(values, self.rows, self.rows.weights, self.origin[0], axis=1)
 
 
 def average(block: Block) -> NDArray[Any]:
@@ -174,14 +154,15 @@ def _sums(
         total = block.along_y(block.along_x(np.where(valid, values, 0.0)))
     weight = block.along_y(block.along_x(valid.astype(np.float64)))
     # A weight may be 0 or next to it: pixels are counted, too.
-    each = _along(valid, _ones(block.cols), block.origin[1], axis=2)
-    count = _along(each, _ones(block.rows), block.origin[0], axis=1)
+    cols, rows = _ones(block.cols), _ones(block.rows)
+    each = sum_along(valid, block.cols, cols, block.origin[1], axis=2)
+    count = sum_along(each, block.rows, rows, block.origin[0], axis=1)
     return total, weight, count > 0
 
 
-def _ones(taps: Taps) -> Taps:
+def _ones(taps: Taps) -> NDArray[np.float64]:
     inside = np.arange(taps.weights.shape[1]) < taps.count[:, None]
-    return replace(taps, weights=inside.astype(np.float64))
+    return inside.astype(np.float64)
 
 
 def _divided(
