@@ -103,4 +103,4 @@ def test_vendored_files_are_those_that_were_published():
         if path.is_file() and path.name != "PROVENANCE.txt"
     }
     assert found == told
-    assert len(found) == 8
+    assert len(found) == 9

@@ -133,6 +133,38 @@ def test_windows_are_rasterio_s(browser, page, site, dtype):
             np.testing.assert_array_equal(found, truth)
 
 
+REAL = (
+    "dem-srtm-everest-int16",
+    "dem-lidar-TM1_564_146-f32",
+    "meta-f64-nan-gabon",
+    "meta-RGB.byte",
+    "sar-s1-slc-cint16-gcps",
+    "modis-mod09ga-qc-2400-uint32",
+    "lc-cmap-dateline-int8",
+)
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("name", REAL)
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+def test_windows_of_real_rasters_are_rasterio_s(browser, page, site, real_data, name):
+    convert_to_flac(real_data / f"{name}.tif", site / f"{name}.flac")
+    page()
+    with rasterio.open(real_data / f"{name}.tif") as raster:
+        height, width = (min(n, 500) for n in raster.shape)
+        row, col = (
+            (n - m) // 2 for n, m in zip(raster.shape, (height, width), strict=True)
+        )
+        box = rasterio.windows.Window(col, row, width, height)
+        truth = raster.read(raster.count, window=box)
+        plane = raster.count - 1
+    if truth.dtype.kind == "c":
+        truth = np.concatenate([truth.real, truth.imag]).astype("i2")
+    box = {"row": row, "col": col, "height": height, "width": width}
+    told = ask(browser, "window", f"../{name}.flac", 0, plane, box)
+    assert base64.b64decode(told) == truth.tobytes()
+
+
 def test_cubes_with_leading_dims_and_empty_tiles(browser, page, site):
     cube = np.zeros((3, 2, 150, 140), np.float32)
     cube[1, 1] = ground("float32", 1, 150, 140)[0]
@@ -237,6 +269,33 @@ def test_colour_tables_of_the_file_and_voids(browser, page, site):
     assert found == [
         list(table[v]) if (v := pixels[0, r, c]) else under for r, c in places
     ]
+
+
+@pytest.mark.parametrize("kind", ["alpha", "mask"])
+def test_what_alpha_and_masks_hide_is_not_drawn(browser, page, site, kind):
+    rng = np.random.default_rng(9)
+    pixels = rng.integers(0, 256, (4, 40, 50)).astype("u1")
+    pixels[3] = np.where(pixels[3] > 99, 255, 0)
+    name = f"{kind}.tif"
+    if kind == "alpha":
+        geotiff(site / name, pixels, photometric="RGB", alpha="YES")
+    else:
+        geotiff(site / name, pixels[:3], photometric="RGB")
+        with (
+            rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True),
+            rasterio.open(site / name, "r+") as raster,
+        ):
+            raster.write_mask(pixels[3])
+    convert_to_flac(site / name, site / f"{kind}.flac", tile_size=16)
+    assert page(f"{kind}.flac") == "ready"
+    ask(browser, "settle")
+    places = [[int(r), int(c)] for r in range(0, 40, 3) for c in range(0, 50, 7)]
+    under = [32, 38, 45]
+    expected = [
+        [*(map(int, pixels[:3, r, c]) if pixels[3, r, c] else under), 255]
+        for r, c in places
+    ]
+    assert ask(browser, "colors", places) == expected
 
 
 def test_a_stretch_runs_from_low_to_high(browser, page, site):

@@ -55,7 +55,7 @@ async function start(raster) {
 
   const layers = () => {
     const { info, places } = map.visible();
-    const found = (places ?? []).map((place) => layersOf(raster, info, tilesOf(info, state.planes, place))).filter(Boolean);
+    const found = (places ?? []).map((place) => layersOf(raster, map.sourcesOf(info, place))).filter(Boolean);
     return state.planes.map((_, k) => sampleOf(found.map((each) => each[k])));
   };
   const measure = () => {

@@ -1,7 +1,7 @@
 // The raster on a canvas: the tiles of the right level, over what is here of coarser ones.
 
 import { tilesIn } from "./grid.js";
-import { layersOf, tilesOf } from "./layers.js";
+import { layersOf, opacityOf, tilesOf } from "./layers.js";
 import { paint } from "./paint.js";
 import { sizeText } from "./numbers.js";
 
@@ -71,18 +71,23 @@ export class MapView {
     else this.timer = setTimeout(() => this.load(info, missing), WAIT_MS);
   }
 
+  /** All tiles that a place of the grid is painted from: those of the planes, then what says where they are valid. */
+  sourcesOf(info, place) {
+    return [...tilesOf(info, this.planes, place), ...opacityOf(this.raster, info, place)];
+  }
+
   /** Draw one tile; false where it is not here. Painting stops when a frame has taken long. */
   drawTile(info, place) {
     const key = `${info.position}/${place}`;
     let image = this.painted.get(key);
-    const sources = tilesOf(info, this.planes, place);
+    const sources = image ? [] : this.sourcesOf(info, place);
     if (!image) {
-      if (sources.some(({ number }) => this.failed.has(`${info.position}/${number}`))) return this.drawFailure(info, place);
+      if (sources.some((each) => this.failed.has(`${each.info.position}/${each.number}`))) return this.drawFailure(info, place);
       const isLate = performance.now() - this.started > PAINT_MS;
-      const layers = isLate ? null : layersOf(this.raster, info, sources);
+      const layers = isLate ? null : layersOf(this.raster, sources);
       if (!layers) {
         if (isLate) this.redraw();
-        return isLate && sources.every(({ number }) => this.raster.tile(info, number)?.tile);
+        return isLate && sources.every((each) => this.raster.tile(each.info, each.number)?.tile);
       }
       image = this.paintTile(key, layers);
     }
@@ -96,7 +101,7 @@ export class MapView {
   paintTile(key, layers) {
     const { width, height } = layers[0].tile;
     const image = new OffscreenCanvas(width, height);
-    image.getContext("2d").putImageData(paint(layers, this.style, width, height), 0, 0);
+    image.getContext("2d").putImageData(paint(layers, this.planes.length, this.style, width, height), 0, 0);
     this.painted.set(key, image);
     this.paintedBytes += 4 * width * height;
     for (const [old, { width: w, height: h }] of this.painted) {
@@ -146,18 +151,26 @@ export class MapView {
 
   /** Fetch what a view lacks, unless that is more than a user would expect. */
   async load(info, missing) {
-    const numbers = [...new Set(missing.flatMap((place) => tilesOf(info, this.planes, place).map(({ number }) => number)))];
-    const absent = numbers.filter((number) => !this.raster.tile(info, number));
-    if (absent.length > MOST_TILES) return this.notify({ tooMany: absent.length });
+    const absent = new Map(); // array -> numbers of its tiles
+    for (const { info: each, number } of missing.flatMap((place) => this.sourcesOf(info, place))) {
+      if (this.raster.tile(each, number)) continue;
+      if (!absent.has(each)) absent.set(each, new Set());
+      absent.get(each).add(number);
+    }
+    const wanted = [...absent].map(([each, numbers]) => ({ info: each, numbers: [...numbers] }));
+    const count = wanted.reduce((sum, { numbers }) => sum + numbers.length, 0);
+    if (count > MOST_TILES) return this.notify({ tooMany: count });
     try {
-      const rows = await this.raster.rows(info, absent);
+      const rows = (await Promise.all(wanted.map(({ info: each, numbers }) => this.raster.rows(each, numbers)))).flat();
       const nbytes = rows.reduce((sum, row) => sum + row.nbytes, 0);
-      if (nbytes > this.allowed) return this.notify({ tooMuch: `${absent.length} tiles, ${sizeText(nbytes)}`, allow: nbytes });
+      if (nbytes > this.allowed) return this.notify({ tooMuch: `${count} tiles, ${sizeText(nbytes)}`, allow: nbytes });
       this.notify({ enough: true });
-      const promises = await this.raster.load(info, absent);
-      this.pending += promises.length;
-      promises.forEach((promise, k) => this.follow(promise, info, absent[k]));
-      if (!absent.length && !missing.length && !this.pending) this.notify({ idle: true });
+      for (const { info: each, numbers } of wanted) {
+        const promises = await this.raster.load(each, numbers);
+        this.pending += promises.length;
+        promises.forEach((promise, k) => this.follow(promise, each, numbers[k]));
+      }
+      if (!count && !missing.length && !this.pending) this.notify({ idle: true });
     } catch (error) {
       this.notify({ error });
     }

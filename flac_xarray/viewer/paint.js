@@ -2,16 +2,18 @@
 
 /**
  * Paint a tile.
- * layers: per colour {numbers, parts, partStep, nodata}; a pixel is transparent where any of them is void.
+ * layers: {numbers, parts, nodata} of one or three colours, whose void pixels are transparent, then perhaps one of opacity.
  * style: {ranges: [[low, high], ...], colors: 768 bytes} for one layer, {ranges} for three, {table} for classes.
  */
-export function paint(layers, style, width, height) {
+export function paint(layers, nColors, style, width, height) {
   const image = new ImageData(width, height);
   const out = image.data;
+  const colors = layers.slice(0, nColors);
   if (style.table) paintTable(layers[0].numbers, style.table, out);
-  else if (layers.length === 1) paintRamp(layers[0].numbers, style.ranges[0], style.colors, out);
-  else layers.forEach(({ numbers }, c) => paintChannel(numbers, style.ranges[c], out, c));
-  for (const layer of layers) hideVoid(layer, out);
+  else if (nColors === 1) paintRamp(layers[0].numbers, style.ranges[0], style.colors, out);
+  else colors.forEach(({ numbers }, c) => paintChannel(numbers, style.ranges[c], out, c));
+  for (const layer of colors) hideVoid(layer, out);
+  for (const { numbers, parts } of layers.slice(nColors)) fade(numbers, parts, out);
   return image;
 }
 
@@ -48,6 +50,12 @@ function paintTable(numbers, table, out) {
     if (k < 0 || k >= table.length) continue;
     for (let c = 0; c < 4; c++) out[o + c] = table[k + c];
   }
+}
+
+/** Opacity is full where all bits of an alpha band's value are set, 255 in a mask. */
+function fade(numbers, parts, out) {
+  const most = parts.BYTES_PER_ELEMENT === 2 ? 65535 : 255;
+  for (let i = 0, o = 3; i < numbers.length; i++, o += 4) out[o] *= Math.max(0, Math.min(1, numbers[i] / most));
 }
 
 function hideVoid({ numbers, parts, nodata }, out) {
