@@ -75,29 +75,42 @@ class FetchAhead:
         """Bytes of tiles that are under way or wait to be taken."""
         return self._waiting_nbytes
 
-    def take(self, raster: FlacRaster, number: int, *, ahead: bool = True) -> Data:
-        """Give the bytes of one tile, waiting for them if need be.
+    def take(
+        self, raster: FlacRaster, numbers: Sequence[int], *, ahead: bool = True
+    ) -> Iterator[tuple[int, Data]]:
+        """Give the bytes of tiles, waiting for them if need be.
 
         Parameters
         ----------
         raster
             Where to fetch.
-        number
-            The tile; one that was not announced, or is read once more than that, is
-            fetched by itself.
+        numbers
+            The tiles; those that were not announced, or are read once more than that,
+            are fetched by themselves.
         ahead
             Whether batches are started; tiles that wait are taken in any case.
+
+        Yields
+        ------
+        int, bytes-like
+            Place in `numbers`, and the tile's bytes.
         """
         with self._lock:
             if not self._batches:
                 self._split(raster)
-            if ahead and self._left[number]:
-                self._go_to(raster, number)
-            job = self._taken(number)
-        if job is not None:
-            return job.result()
-        ((_, data),) = raster.fetch_tiles(self.position, [number])
-        return data
+            jobs = []
+            for number in numbers:
+                if ahead and self._left[number]:
+                    self._go_to(raster, number)
+                jobs.append(self._taken(number))
+        alone = [k for k, job in enumerate(jobs) if job is None]
+        if alone:
+            found = raster.fetch_tiles(self.position, [numbers[k] for k in alone])
+            for place, data in found:
+                yield alone[place], data
+        for k, job in enumerate(jobs):
+            if job is not None:
+                yield k, job.result()
 
     def _split(self, raster: FlacRaster) -> None:
         """Cut the tiles into batches of about `BATCH_NBYTES`."""

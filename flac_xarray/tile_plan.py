@@ -81,8 +81,7 @@ class TilePlan:
             yield from raster.fetch_tiles(position, numbers)
             return
         ahead = self._is_sequential(numbers) if _on_a_cluster() else True
-        for k, number in enumerate(numbers):
-            yield k, queue.take(raster, number, ahead=ahead)
+        yield from queue.take(raster, numbers, ahead=ahead)
 
     def _announce(self, raster: FlacRaster) -> dict[int, FetchAhead]:
         """Find what the tasks will read of each array."""

@@ -171,9 +171,25 @@ def test_the_link_is_kept_busy_in_any_order(server, monkeypatch, order):
         queue = fetch_ahead.FetchAhead(0, dict.fromkeys(range(110), 1))
         start = time.perf_counter()
         for number in numbers:
-            assert bytes(queue.take(raster, number)) == tiles[number]
+            assert dict(queue.take(raster, [number])) == {0: tiles[number]}
         assert time.perf_counter() - start < 0.05 * 110 / 4
         assert server.bytes["/a.flac"] == sum(len(data) for data in tiles.values())
+
+
+@pytest.mark.parametrize("ahead", [True, False])
+def test_tiles_of_one_read_are_fetched_together(server, ahead):
+    with FlacRaster.open(f"{server.url}/a.flac") as raster:
+        tiles = dict(raster.fetch_tiles(0, range(220)))
+        numbers = [0, 1, 2, 11, 12, 13, 110]
+        queue = fetch_ahead.FetchAhead(0, dict.fromkeys(range(220), 1))
+        for _ in range(2):  # the second time they are not waiting any more
+            server.reset_counts()
+            server.latency = 0.2
+            start = time.perf_counter()
+            found = dict(queue.take(raster, numbers, ahead=ahead))
+            assert time.perf_counter() - start < 0.2 * 3
+            assert found == {k: tiles[n] for k, n in enumerate(numbers)}
+            assert server.requests["/a.flac"] <= 3
 
 
 def test_what_waits_is_bounded_however_it_is_read(server, monkeypatch):
@@ -188,7 +204,7 @@ def test_what_waits_is_bounded_however_it_is_read(server, monkeypatch):
         for _ in range(2):
             server.reset_counts()
             for number in np.arange(220).reshape(-1, 11).T.ravel().tolist():
-                assert bytes(queue.take(raster, number)) == tiles[number]
+                assert dict(queue.take(raster, [number])) == {0: tiles[number]}
                 assert queue.waiting_nbytes < 16384 + batch
             assert queue.waiting_nbytes == 0
             total = sum(len(data) for data in tiles.values())
