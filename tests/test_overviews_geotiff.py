@@ -257,3 +257,40 @@ def test_classes_are_not_added_up(tmp_path):
     convert_to_flac(
         path, tmp_path / "a.flac", overviews="auto", resampling="mode", **OPTIONS
     )
+
+
+WITH_LEVELS = [
+    "clim-whoi-sst-t0-cog.tif",
+    "dem-copdem30-N00E006-f32.tif",
+    "dem-lidar-dsm-283x259-f32.tif",
+    "l7-etm-6band-uint8-ovr.tif",
+    "lc-cmap-dateline-int8.tif",
+    "meta-goes-geos.tif",
+    "modis-scale-offset-2band-i16.tif",
+    "rgbn-naip-2019-5m.tif",
+]
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("name", WITH_LEVELS)
+def test_the_last_overview_is_the_dataset_that_rioxarray_opens(
+    name, real_data, tmp_path
+):
+    path, flac = real_data / name, tmp_path / "a.flac"
+    level = convert_to_flac(path, flac, effort=0).levels[-1] - 1
+    # An overview of GDAL has forgotten scales and offsets: ours has not.
+    masked = "scale-offset" not in name
+    options = {"mask_and_scale": masked}
+    with (
+        xr.open_dataset(
+            path, engine="rasterio", open_kwargs={"overview_level": level}, **options
+        ) as theirs,
+        xr.open_dataset(
+            flac, engine="flacraster", overview_level=level, **options
+        ) as found,
+    ):
+        if masked:
+            xr.testing.assert_identical(found.load(), theirs.load())
+        else:
+            xr.testing.assert_equal(found.load(), theirs.load())
+            assert found.band_data.attrs["scales"] == (1e-4, 1e-3)
