@@ -809,3 +809,9 @@ def test_what_is_missing_is_named_with_what_mends_it(scenes, direction):
     last = done.stderr.splitlines()[-1]
     assert 's3:// needs: pip install "flac-xarray[s3]"' in last
     assert not words or len(done.stderr.splitlines()) == 1
+
+
+def test_the_list_of_commands_is_not_cut():
+    for columns in (80, 120):
+        result = CliRunner().invoke(main, ["--help"], terminal_width=columns)
+        assert "..." not in result.output.partition("Commands:")[2]

@@ -6,6 +6,8 @@ is seen that they run, draw, complain of nothing, and keep no output in the repo
 
 from __future__ import annotations
 
+import os
+
 import nbformat
 import pytest
 from nbclient import NotebookClient
@@ -58,6 +60,10 @@ def test_runs_on_seeded_scenes(path, tmp_path, monkeypatch):
 
 
 @pytest.mark.real
+@pytest.mark.skipif(
+    "FLAC_XARRAY_TEST_DATA" not in os.environ,
+    reason="as long again: set FLAC_XARRAY_TEST_DATA to run notebooks on real rasters",
+)
 @pytest.mark.parametrize("path", NOTEBOOKS)
 def test_runs_on_real_rasters(path, tmp_path, monkeypatch, real_data):
     monkeypatch.setenv("FLAC_XARRAY_TEST_DATA", str(real_data))

@@ -91,10 +91,10 @@ def validate(
     quiet: bool,
     storage_options: dict[str, Any],
 ) -> None:
-    """Check that a FLAC raster is whole; ends with exit code 1 when it is not.
+    """Check that a FLAC raster is whole.
 
-    Without --full: header, checksum of the header, tile tables, size. With it, every
-    tile is fetched and decoded.
+    Ends with exit code 1 when it is not. Without --full: header, checksum of the
+    header, tile tables, size. With it, every tile is fetched and decoded.
     """
     from flac_xarray.validate import validate_raster
 

@@ -16,7 +16,7 @@ PROGRAM = "flac-raster"
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context
 def completion(ctx: click.Context, *, shell: str) -> None:
-    """Print the script that completes commands and options in a shell.
+    """Print what completes words in a shell.
 
     bash: eval "$(flac-raster completion bash)" in ~/.bashrc; zsh likewise in ~/.zshrc;
     fish: flac-raster completion fish > ~/.config/fish/completions/flac-raster.fish

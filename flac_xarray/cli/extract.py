@@ -70,10 +70,10 @@ def extract(
     storage_options: dict[str, Any],
     **chosen: Any,
 ) -> None:
-    """Write part of a FLAC raster as a GeoTIFF, fetching only what it needs.
+    """Write part of a FLAC raster as a GeoTIFF.
 
-    A box takes every pixel it touches. The transform, and what else depends on the
-    place, is that of the part.
+    Only the tiles that it needs are fetched. A box takes every pixel it touches. The
+    transform, and what else depends on the place, is that of the part.
     """
     from flac_xarray.dtypes import numpy_dtype
     from flac_xarray.geotiff import convert_to_geotiff

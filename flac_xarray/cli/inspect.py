@@ -119,7 +119,7 @@ def spatial_info(
 def query(
     *, path: str, as_json: bool, storage_options: dict[str, Any], **chosen: Any
 ) -> None:
-    """Say which tiles a box needs, and which bytes of the file that is."""
+    """Say which tiles a box needs, and which bytes."""
     from flac_xarray.reader import FlacRaster
 
     selection = Selection(**chosen)
