@@ -311,7 +311,7 @@ class FlacRaster:
         out = np.empty(shape, numpy_dtype(info.dtype))
         ends = np.cumsum([stop - start for start, stop in runs])
         targets = np.split(out, ends[:-1], axis)
-        self._read_blocks(blocks, targets, position, threads)
+        self.read_blocks(blocks, targets, position, threads)
         return out
 
     def read_selection(
@@ -331,18 +331,35 @@ class FlacRaster:
         info = self.header.arrays[position]
         _check_inside(selection, info)
         out = np.empty([s.stop - s.start for s in selection], numpy_dtype(info.dtype))
-        self._read_blocks([selection], [out], position, threads, fetch)
+        self.read_blocks([selection], [out], position, threads, fetch)
         return out
 
-    def _read_blocks(
+    def read_blocks(
         self,
         blocks: Sequence[Sequence[slice]],
         targets: Sequence[NDArray[Any]],
         position: int,
-        threads: int | None,
+        threads: int | None = None,
         fetch: FetchTiles | None = None,
     ) -> None:
-        """Read several blocks of one array as one plan, each into its target."""
+        """Read several blocks of one array as one plan, each into its target.
+
+        Parameters
+        ----------
+        blocks
+            Slices inside the array, one per dim, step 1.
+        targets
+            Arrays of the blocks' shapes and the array's dtype; views will do.
+        position
+            Which of `header.arrays`.
+        threads, fetch
+            As in `read_selection`.
+
+        Raises
+        ------
+        CorruptTileError, SourceError
+            See `read`; the targets hold anything then.
+        """
         info = self.header.arrays[position]
         todo = [
             (cut, target)
