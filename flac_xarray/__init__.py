@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from flac_xarray.header import ArrayInfo, Header
     from flac_xarray.header_cache import fetch_headers
     from flac_xarray.reader import FlacRaster
+    from flac_xarray.vsi import register_gdal
     from flac_xarray.writer import FlacRasterWriter
 
 __version__ = "0.1.0"
@@ -58,6 +59,7 @@ _HOME = {
     "encode_array": "array_writer",
     "fetch_headers": "header_cache",
     "merge": "file_join",
+    "register_gdal": "vsi",
     "write": "dataset_writer",
     "write_array": "array_writer",
     "write_template": "file_update",
@@ -81,6 +83,7 @@ __all__ = [
     "encode_array",
     "fetch_headers",
     "merge",
+    "register_gdal",
     "write",
     "write_array",
     "write_template",

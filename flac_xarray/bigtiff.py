@@ -1,8 +1,8 @@
 """BigTIFF directories: read one that GDAL wrote, write several (TIFF 6.0, section 2).
 
-Strategy: bytes in, values out. A directory is a mapping of tag numbers to `Entry`s whose
-bytes are taken as they are, so what a tag means is nobody's business here. Little
-endian only: it is what GDAL writes when told to, and what this package hands out.
+Strategy: bytes in, values out. A directory maps tag numbers to values whose bytes are
+taken as they are, so what a tag means is nobody's business here. Little endian only:
+it is what GDAL writes when told to, and what this package hands out.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ CODES: Final = {"B": 1, "H": 3, "I": 4, "Q": 16}
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """The values of one tag.
+    r"""The values of one tag.
 
     Examples
     --------
     >>> Entry.of("H", 8, 8).data, Entry.of("H", 8, 8).numbers
-    (b'\\x08\\x00\\x08\\x00', (8, 8))
+    (b'\x08\x00\x08\x00', (8, 8))
     """
 
     kind: int

@@ -167,8 +167,8 @@ class RangeServer(ThreadingHTTPServer):
         Its files are served, those of its folders too; nothing outside it.
     handler
         What answers the requests.
-    port
-        0 takes a free one.
+    host, port
+        Where to listen; port 0 takes a free one.
 
     Examples
     --------
@@ -194,9 +194,10 @@ class RangeServer(ThreadingHTTPServer):
         directory: str | os.PathLike[str],
         handler: type[RangeHandler] = RangeHandler,
         *,
+        host: str = "127.0.0.1",
         port: int = 0,
     ) -> None:
-        super().__init__(("127.0.0.1", port), handler)
+        super().__init__((host, port), handler)
         self.directory = Path(directory).resolve()
         self.requests: Counter[str] = Counter()
         self.bytes: Counter[str] = Counter()
@@ -208,7 +209,8 @@ class RangeServer(ThreadingHTTPServer):
     @property
     def url(self) -> str:
         """Where the directory is served, without a slash at the end."""
-        return f"http://127.0.0.1:{self.server_address[1]}"
+        host, port = self.server_address[:2]
+        return f"http://{host!s}:{port}"
 
     def url_of(self, name: str) -> str:
         """Give the URL of a file in the directory."""

@@ -31,7 +31,7 @@ PLAN_NBYTES: Final = 64 << 20
 
 
 class VirtualFile:
-    """The bytes of a FLAC raster's virtual GeoTIFF; safe from several threads.
+    r"""The bytes of a FLAC raster's virtual GeoTIFF; safe from several threads.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ class VirtualFile:
     >>> with FlacRaster.open(data) as raster:
     ...     file = VirtualFile(raster)
     ...     file.read(0, 4), file.read(file.size - 4096, file.size - 4093)
-    (b'II+\\x00', b'\\x00\\x01\\x02')
+    (b'II+\x00', b'\x00\x01\x02')
     """
 
     def __init__(self, raster: FlacRaster, cache_nbytes: int = 32 << 20) -> None:

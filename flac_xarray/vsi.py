@@ -50,7 +50,9 @@ class _Handle:
         self.at = 0
 
 
-def register_gdal(storage_options: Mapping[str, Mapping[str, Any]] | None = None) -> None:
+def register_gdal(
+    storage_options: Mapping[str, Mapping[str, Any]] | None = None,
+) -> None:
     """Make rasterio open FLAC rasters under ``/vsiflac/``, in this process.
 
     ``/vsiflac/`` is followed by a path or a URL of any fsspec protocol:
@@ -106,14 +108,14 @@ def vsi_path(path: str | os.PathLike[str]) -> str:
 
 def options_for(url: str) -> dict[str, Any]:
     """Give the options of the longest registered prefix of a URL."""
-    fitting = [
-        prefix
-        for prefix in _options
-        if url == prefix
-        or url.startswith(prefix)
-        and (prefix.endswith("/") or url[len(prefix)] in "/?#")
-    ]
+    fitting = [prefix for prefix in _options if _begins(url, prefix)]
     return _options[max(fitting, key=len)] if fitting else {}
+
+
+def _begins(url: str, prefix: str) -> bool:
+    """Whether a prefix ends where a part of the URL ends: hosts are not cut."""
+    rest = url.removeprefix(prefix)
+    return url.startswith(prefix) and (prefix.endswith("/") or rest[:1] in "/?#")
 
 
 def _after_fork() -> None:
@@ -200,7 +202,7 @@ def _read_many(number: int, count: int, buffers: Any, starts: Any, sizes: Any) -
 
 def _memory(address: int, nbytes: int) -> Any:
     """Give GDAL's memory as an array."""
-    return np.frombuffer((ctypes.c_uint8 * nbytes).from_address(address), np.uint8)
+    return np.ctypeslib.as_array((ctypes.c_uint8 * nbytes).from_address(address))
 
 
 @_guarded(1)

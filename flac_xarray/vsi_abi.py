@@ -39,7 +39,7 @@ Siblings = c.CFUNCTYPE(_P, _P, _S)
 class Callbacks(c.Structure):
     """``VSIFilesystemPluginCallbacksStruct``; what is left NULL GDAL does without."""
 
-    _fields_ = [  # noqa: RUF012 - ctypes asks for a list
+    _fields_ = [
         ("pUserData", _P),
         ("stat", Stat),
         ("unlink", Unlink),
@@ -75,7 +75,7 @@ def library() -> Any:
     """
     import rasterio._base
 
-    lib = c.CDLL(rasterio._base.__file__)
+    lib = c.CDLL(rasterio._base.__file__)  # noqa: SLF001 - the one linked with GDAL
     try:
         lib.VSIAllocFilesystemPluginCallbacksStruct.restype = c.POINTER(Callbacks)
         lib.VSIInstallPluginHandler.argtypes = [_S, c.POINTER(Callbacks)]

@@ -26,6 +26,7 @@ PUBLIC = [
     "encode_array",
     "fetch_headers",
     "merge",
+    "register_gdal",
     "write",
     "write_array",
     "write_template",

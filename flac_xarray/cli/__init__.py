@@ -1,4 +1,4 @@
-"""The command line: one click group, `flac-raster`, later also the plugin `rio flac`.
+"""The command line: one click group, `flac-raster`, also as the plugin `rio flac`.
 
 Strategy: a command turns words into values, calls one function of a lower floor and
 prints what it returns; results go to standard output, progress and errors to standard
@@ -16,6 +16,7 @@ from flac_xarray.cli.demo_command import demo
 from flac_xarray.cli.extract import extract
 from flac_xarray.cli.group import FlacGroup, debug_option
 from flac_xarray.cli.inspect import info, query, spatial_info
+from flac_xarray.cli.serve import serve
 from flac_xarray.cli.view import view
 
 __all__ = ["main"]
@@ -43,6 +44,7 @@ for command in (
     extract,
     compare,
     validate,
+    serve,
     demo,
     view,
     completion,

@@ -82,9 +82,7 @@ def _images(
                 yield _image(m, mask, _mask_tags(mask), MASK | small)
 
 
-def _image(
-    position: int, info: ArrayInfo, tags: Directory, subfile: int
-) -> TiffImage:
+def _image(position: int, info: ArrayInfo, tags: Directory, subfile: int) -> TiffImage:
     count = info.shape[0] if len(info.shape) == NDIM else 1
     height, width = info.shape[-2:]
     rows, cols = info.tile[-2:]
