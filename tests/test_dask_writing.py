@@ -184,39 +184,6 @@ def test_missing_and_doubled_tiles_are_refused(tmp_path):
     again.abort()
 
 
-# Claims
-
-
-def claim_many(path: str, claims: str, n: int) -> list[int]:
-    starts = []
-    for _ in range(n):
-        with claimed_end(path, claims, 7, create=True) as (fd, start):
-            os.pwrite(fd, b"%07d" % (os.getpid() % 10**7), start)
-        starts.append(start)
-    return starts
-
-
-def test_claims_of_threads_and_processes_never_overlap(tmp_path):
-    from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-    from multiprocessing import get_context
-
-    path, claims = tmp_path / "a", str(tmp_path / "a.claims")
-    path.write_bytes(b"")
-    with (
-        ProcessPoolExecutor(1, get_context("spawn")) as processes,
-        ThreadPoolExecutor(2) as threads,
-    ):
-        jobs = [
-            pool.submit(claim_many, str(path), claims, 100)
-            for pool in (processes, threads)
-            for _ in range(2)
-        ]
-        starts = sorted(s for job in jobs for s in job.result())
-    assert starts == [7 * k for k in range(400)]
-    assert path.stat().st_size == 2800
-    assert b"\0" not in path.read_bytes()
-
-
 # Chunks and tiles
 
 
@@ -354,6 +321,30 @@ def by_value_of(function):
 
     cloudpickle.register_pickle_by_value(sys.modules[__name__])
     return function
+
+
+def claim_many(path: str, claims: str, n: int) -> list[int]:
+    starts = []
+    for _ in range(n):
+        with claimed_end(path, claims, 7, create=True) as (fd, start):
+            os.pwrite(fd, b"%07d" % (os.getpid() % 10**7), start)
+        starts.append(start)
+    return starts
+
+
+def test_claims_of_threads_and_processes_never_overlap(client, tmp_path):
+    from concurrent.futures import ThreadPoolExecutor
+
+    path, claims = tmp_path / "a", str(tmp_path / "a.claims")
+    path.write_bytes(b"")
+    job = (by_value_of(claim_many), str(path), claims, 100)
+    with ThreadPoolExecutor(2) as threads:
+        far = [client.submit(*job, pure=False) for _ in range(4)]
+        near = [threads.submit(*job) for _ in range(2)]
+        starts = sorted(s for jobs in (far, near) for j in jobs for s in j.result())
+    assert starts == [7 * k for k in range(600)]
+    assert path.stat().st_size == 4200
+    assert b"\0" not in path.read_bytes()
 
 
 def test_tasks_of_a_write_are_small(tmp_path):
