@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+import rasterio.windows
 import soundfile
 import xarray as xr
 from click.testing import CliRunner
@@ -23,7 +24,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rasterio.transform import Affine
 
-from flac_xarray import FlacRaster, FormatError, encode_array
+from flac_xarray import FlacRaster, FormatError, encode_array, register_gdal
 from flac_xarray.cli import main
 from flac_xarray.errors import LossyFileWarning, NotFlacRasterError
 from flac_xarray.legacy import Stretch, lossy_reason, read_legacy, undo_stretch
@@ -811,3 +812,18 @@ def test_create_streaming_and_targets_without_a_name(folder, tmp_path):
     run("convert", tmp_path / "b.flac", "--profile", "raw", code=2)
     told = CliRunner().invoke(main, ["convert", "none.flac", "-o", "none.tif"])
     assert (told.exit_code, told.stderr) == (1, "Error: none.flac: no such file\n")
+
+
+@pytest.mark.parametrize("name", FORMS)
+@pytest.mark.filterwarnings("ignore::flac_xarray.errors.LossyFileWarning")
+def test_gdal_opens_every_form(folder, name):
+    path = folder / f"{name}.flac"
+    raster, pixels, _ = open_old(path)
+    register_gdal()
+    with rasterio.open(f"/vsiflac/{path}") as src:
+        np.testing.assert_array_equal(src.read(), pixels)
+        part = rasterio.windows.Window(35, 20, 30, 25)
+        np.testing.assert_array_equal(src.read(window=part), pixels[:, 20:45, 35:65])
+        assert src.crs.to_epsg() == 32633
+        assert tuple(src.transform)[:6] == TRANSFORM
+        assert (src.nodata,) == raster.array().nodata
