@@ -46,20 +46,19 @@ def test_every_transform_and_dtype_is_decoded_bit_for_bit(tmp_path):
     assert not wrong
 
 
-def test_the_tiles_above_use_every_token_of_the_format():
+def test_the_tiles_above_use_every_token_that_the_page_knows():
+    """One that the page does not know is refused by it, see below."""
+    plan = (PAGE_FOLDER / "plan.js").read_text()
+    lists = re.findall(r"const (?:ORDER|PREDICTORS) = \[(.*?)\]", plan, re.DOTALL)
+    known = {name for text in lists for name in re.findall(r'"(\w+)"', text)}
+    known.remove("predictor")
     text = (Path(__file__).parents[1] / "docs" / "format.md").read_text()
     section = text.split("### 4.3 ")[1].split("### 4.4 ")[0]
-    rows = [
-        line.split("|")[1] for line in section.splitlines() if line.startswith("| `")
-    ]
-    tokens = {token for row in rows for token in re.findall(r"`(\w+)`", row)}
-    assert len(tokens) > 15
-    used = b" ".join(t.data[:4096] for t in forced_tiles() + chosen_tiles()).decode(
-        "latin-1"
-    )
-    plans = re.findall(r"GEOSPATIAL_TRANSFORMS=([ -~]*)", used)
-    names = {word.split(":")[0] for plan in plans for word in plan.split()}
-    assert tokens <= names
+    rows = [r.split("|")[1] for r in section.splitlines() if r.startswith("| `")]
+    assert known <= {token for row in rows for token in re.findall(r"`(\w+)`", row)}
+    used = b" ".join(t.data[:4096] for t in forced_tiles() + chosen_tiles())
+    plans = re.findall(r"GEOSPATIAL_TRANSFORMS=([ -~]*)", used.decode("latin-1"))
+    assert known == {word.split(":")[0] for plan in plans for word in plan.split()}
 
 
 def damaged(old, new):
@@ -74,18 +73,21 @@ def damaged(old, new):
 @needs_node
 def test_damage_is_an_error_with_a_reason(tmp_path):
     tile = forced("whole", classes(), Plan(predictor="up"))
+    cut = type(tile)("cut", tile.data[:-200], tile.shape, tile.dtype, "")
     cases = {
-        'transform "magic" is unknown': damaged(b"=up packed", b"=magic pack"[:10]),
-        "is out of order": damaged(b"=up packed", b"=packed up"),
-        "expected uint8": damaged(b"DTYPE=uint8", b"DTYPE=int8 "),
+        'transform "magic" is unknown': damaged(b"=up packed", b"=magic pac"),
+        'transform "up" of "packed up" is out of order': damaged(
+            b"=up packed", b"=packed up"
+        ),
+        "the tile is int16": damaged(b"DTYPE=uint8", b"DTYPE=int16"),
         "packed by method 9": damaged(b"FXRS\x02", b"FXRS\x09"),
-        "do not": damaged(b"HEIGHT=156", b"HEIGHT=157"),
-        "of FLAC frames": type(tile)("", tile.data[:-200], tile.shape, tile.dtype, ""),
+        "the tile is uint8 [1,157,110]": damaged(b"HEIGHT=156", b"HEIGHT=157"),
+        "samples decode": cut,
     }
     found = decode(tmp_path, cases.values())
-    assert found
-    for text in found:
-        assert re.match("FormatError: ", text), found
+    for expected, text in zip(cases, found, strict=True):
+        assert text.startswith("FormatError: ")
+        assert expected in text
 
 
 def test_vendored_files_are_those_that_were_published():

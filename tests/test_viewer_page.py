@@ -400,3 +400,51 @@ def test_another_origin_must_allow_it(browser, page, site):
         state = page(other.url_of("terrain.flac"))
     assert state == "error"
     assert "CORS" in ask(browser, "text", "#message")
+
+
+def test_a_damaged_tile_is_told_over_the_others(browser, page, site):
+    pixels = np.random.default_rng(3).integers(0, 256, (1, 40, 60)).astype("u1")
+    geotiff(site / "two.tif", pixels)
+    convert_to_flac(site / "two.tif", site / "two.flac", tile_size=32)
+    with FlacRaster.open(site / "two.flac") as raster:
+        last = int(np.argmax(raster.index.tables[0].rows["offset"]))
+    assert page(broken(site / "two.flac", "two-bad.flac", flip(-100))) == "ready"
+    assert f"tile {last} at byte" in ask(browser, "text", "#notice span")
+    assert browser.evaluate("document.getElementById('notice').hidden") is False
+    first = ask(browser, "colors", [[4, 4]])[0]
+    assert first[0] == first[1] == first[2]  # gray, as it was stretched
+    assert browser.evaluate("flacViewer.map.failed.size") == 1
+
+
+@pytest.mark.usefixtures("terrain")
+def test_large_views_are_fetched_when_the_user_agrees(browser, page):
+    assert page("terrain.flac") == "ready"
+    scale = "flacViewer.camera.scale = 0.25; flacViewer.map.allowed = 100"
+    browser.evaluate(f"{scale}; flacViewer.map.redraw()")
+    notice = "document.getElementById('notice')"
+    browser.evaluate(f"asked.until(() => !{notice}.hidden)")
+    assert "This view needs" in ask(browser, "text", "#notice span")
+    browser.click(*ask(browser, "middle", "#notice button"))
+    browser.evaluate(f"asked.until(() => {notice}.hidden)")
+    ask(browser, "settle")
+
+
+@pytest.mark.usefixtures("terrain")
+def test_wheel_and_drag_move_the_view(browser, page):
+    assert page("terrain.flac") == "ready"
+    x, y = map(round, ask(browser, "pixel", 300, 400))
+    under = f"Object.values(flacViewer.camera.toRaster({{x: {x}, y: {y}}}))"
+    before = browser.evaluate("flacViewer.camera.scale")
+    place = browser.evaluate(under)
+    browser.mouse("mouseWheel", x, y, deltaX=0, deltaY=-600)
+    assert browser.evaluate("flacViewer.camera.scale") > 2 * before
+    # What was under the pointer still is.
+    np.testing.assert_allclose(browser.evaluate(under), place, atol=1e-6)
+    old = ask(browser, "pixel", 300, 400)
+    browser.mouse("mousePressed", x, y, button="left", clickCount=1)
+    browser.mouse("mouseMoved", x + 30, y - 20, button="left", buttons=1)
+    browser.mouse("mouseReleased", x + 30, y - 20, button="left", clickCount=1)
+    moved = np.subtract(ask(browser, "pixel", 300, 400), old)
+    np.testing.assert_allclose(moved, (30, -20), atol=1e-6)
+    browser.evaluate("document.getElementById('fit').click()")
+    assert browser.evaluate("flacViewer.camera.scale") == pytest.approx(before)
