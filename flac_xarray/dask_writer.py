@@ -217,14 +217,12 @@ def joined_graph(
     Delayed
         Computes to the name of the file.
     """
-    group_nbytes, fan_in = GROUP_NBYTES, FAN_IN
-    while (levels := _plan_tree(leaves, group_nbytes, fan_in))[1] >= MAX_PARTS - 1:
-        group_nbytes *= 2
+    levels = _plan_tree([nbytes for _, nbytes in leaves])
     job_key = f"flac-job-{token}"
     tasks: dict[Any, Any] = {job_key: job}
     number = 2
     keys = [key for key, _ in leaves]
-    for depth, level in enumerate(levels[0]):
+    for depth, level in enumerate(levels):
         names = [(f"flac-join-{depth}-{token}", k) for k in range(len(level))]
         for k, (name, span) in enumerate(zip(names, level, strict=True)):
             tasks[name] = (_join, job_key, number, k == 0, keys[span])
@@ -263,24 +261,35 @@ def compute(task: Delayed, place: Place, threads: int | None = None) -> None:
     place.release()
 
 
-def _plan_tree(
-    leaves: Sequence[Leaf], group_nbytes: int, fan_in: int
-) -> tuple[list[list[slice]], int]:
-    """Group the leaves by bytes, then groups by number, until few are left."""
+def _plan_tree(sizes: Sequence[int]) -> list[list[slice]]:
+    """Plan which answers are joined, level by level, until one is left.
+
+    Every task of the tree may store one part, and a store takes so many parts and no
+    more, so very large arrays have larger groups.
+    """
+    scale = 1
+    while True:
+        levels = [_groups(sizes, scale * GROUP_NBYTES, scale * 4 * FAN_IN)]
+        while len(levels[-1]) > 1:
+            n = len(levels[-1])
+            spans = range(0, n, FAN_IN)
+            levels.append([slice(k, min(k + FAN_IN, n)) for k in spans])
+        if sum(map(len, levels)) < MAX_PARTS - 1:
+            return levels
+        scale *= 2
+
+
+def _groups(sizes: Sequence[int], max_nbytes: int, max_n: int) -> list[slice]:
     groups: list[slice] = []
     start = held = 0
-    for k, (_, nbytes) in enumerate(leaves):
+    for k, nbytes in enumerate(sizes):
         held += nbytes
-        if held >= group_nbytes or k - start >= 4 * fan_in:
+        if held >= max_nbytes or k + 1 - start >= max_n:
             groups.append(slice(start, k + 1))
             start, held = k + 1, 0
-    if start < len(leaves):
-        groups.append(slice(start, len(leaves)))
-    levels = [groups]
-    while len(levels[-1]) > 1:
-        n = len(levels[-1])
-        levels.append([slice(k, min(k + fan_in, n)) for k in range(0, n, fan_in)])
-    return levels, sum(map(len, levels))
+    if start < len(sizes):
+        groups.append(slice(start, len(sizes)))
+    return groups
 
 
 def _join(job: TileJob, number: int, is_first: bool, answers: list[Any]) -> Batch:  # noqa: FBT001  (a task's argument)

@@ -403,6 +403,19 @@ def test_workers_that_keep_dying_leave_nothing(client, tmp_path):
 
 # Object stores
 
+
+@pytest.mark.parametrize("n", [0, 1, 15, 1000, 300_000, 1_500_000])
+def test_a_store_is_given_no_more_parts_than_it_takes(n):
+    from flac_xarray.dask_writer import _plan_tree
+
+    levels = _plan_tree([512 * 512 * 2] * n)
+    assert 2 + sum(map(len, levels)) <= 10_000
+    assert len(levels[-1]) == min(n, 1)
+    for size, level in zip((n, *map(len, levels)), levels, strict=False):
+        joined = [k for span in level for k in range(span.start, span.stop)]
+        assert joined == list(range(size))
+
+
 NO_S3 = [n for n in ("s3fs", "moto", "flask") if importlib.util.find_spec(n) is None]
 NOISE = RNG.integers(0, 60000, (4, 1600, 1600)).astype("uint16")  # 20 MB packed
 
