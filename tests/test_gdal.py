@@ -33,6 +33,7 @@ from flac_xarray import (
     write_array,
 )
 from flac_xarray.cli.rio import flac as rio_flac
+from flac_xarray.geotiff import convert_to_legacy
 from flac_xarray.range_server import RangeServer
 from flac_xarray.vsi import options_for, vsi_path
 from tests.test_geotiff import (
@@ -162,6 +163,20 @@ def test_overviews_of_a_mask_and_reads_that_use_them(tmp_path):
                 a.read_masks(1, out_shape=shape[1:]),
                 b.read_masks(1, out_shape=shape[1:]),
             )
+
+
+@pytest.mark.filterwarnings("ignore:a .* file holds pixels and georeference")
+@pytest.mark.parametrize("profile", ["flac-raster", "raw"])
+def test_files_of_the_old_forms_open_too(profile, tmp_path):
+    pixels = scene("int16", count=1, height=300, width=333) // 16
+    source = make_tif(tmp_path / "a.tif", pixels, **PLACED)
+    convert_to_legacy(source, tmp_path / "a.flac", profile=profile, tile_size=128)
+    with (
+        rasterio.open(source) as a,
+        flac_xarray.rasterio.open(tmp_path / "a.flac") as b,
+    ):
+        assert_same_bits(a, b)
+        assert (a.crs, a.transform) == (b.crs, b.transform)
 
 
 def test_masks_that_differ_by_band(tmp_path):
