@@ -32,7 +32,7 @@ from flac_xarray.file_join import check_copyable, copies, still_the_same
 from flac_xarray.header import ArrayInfo, Header
 from flac_xarray.header_join import check_alike, join_along
 from flac_xarray.lazy_array import RasterRef
-from flac_xarray.region_file import RegionFile
+from flac_xarray.region_file import RegionFile, read_header
 from flac_xarray.sinks import FileSink
 from flac_xarray.tile_encoder import TileEncoder
 from flac_xarray.tile_job import Place, TileJob
@@ -116,27 +116,25 @@ def region_task(
     UnsupportedDataError
         It does not fit into the file, or is not made of whole tiles.
     """
-    ref = RasterRef.open(_local(target))
-    try:
-        raster = ref.raster()
-        header = _cf_header(ref)
-        if header.levels != (0,):
-            msg = f"{raster.name} has overviews, which region= would leave as they are"
-            raise UnsupportedDataError(msg)
-        ds = as_dataset(data)
-        whole = cf_dataset(ref, header, 0, {})
-        where = _resolve(region, ds, whole)
-        _check_coordinates(ds, whole, where, header, raster.name)
-        plan = _plan_like(ds, header)
-        sources = []
-        for variable, info in zip(plan.arrays, plan.header.arrays, strict=True):
-            position = _find(header, info, raster.name)
-            there = header.arrays[position]
-            start = _start(there, info, where, header, raster.name)
-            sources.append(BlockSource(variable, position, start))
-        place = RegionFile(raster.name, raster.index.layout.tables)
-    finally:
-        ref.close()
+    path = _local(target)
+    header, layout = read_header(path)
+    name = str(path)
+    _check_cf(header, name)
+    if header.levels != (0,):
+        msg = f"{name} has overviews, which region= would leave as they are"
+        raise UnsupportedDataError(msg)
+    ds = as_dataset(data)
+    # Only its coordinates are looked at: no pixel is read through this reference.
+    whole = cf_dataset(RasterRef(name), header, 0, {})
+    where = _resolve(region, ds, whole)
+    _check_coordinates(ds, whole, where, header, name)
+    plan = _plan_like(ds, header)
+    sources = []
+    for variable, info in zip(plan.arrays, plan.header.arrays, strict=True):
+        position = _find(header, info, name)
+        start = _start(header.arrays[position], info, where, header, name)
+        sources.append(BlockSource(variable, position, start))
+    place = RegionFile(path, layout.tables)
     place.begin()
     job = TileJob(TileEncoder(header, effort, interleave), place)
     token = uuid.uuid4().hex
@@ -176,7 +174,8 @@ def append_task(
     ref = RasterRef.open(target, storage_options)
     raster = ref.raster()
     check_copyable(raster)
-    old = _cf_header(ref)
+    old = raster.header
+    _check_cf(old, raster.name)
     plan: DatasetPlan = plan_of(_plan_like(as_dataset(data), old))
     for info in plan.header.arrays:
         if _file_dim(old, dim) not in info.dims:
@@ -222,15 +221,13 @@ def _local(target: str | os.PathLike[str]) -> Path:
     return Path(text).expanduser().absolute()
 
 
-def _cf_header(ref: RasterRef) -> Header:
-    raster = ref.raster()
-    if not is_cf(raster.header):
+def _check_cf(header: Header, name: str) -> None:
+    if not is_cf(header):
         msg = (
-            f"{raster.name} was made of a raster, not of a Dataset: write what is new "
+            f"{name} was made of a raster, not of a Dataset: write what is new "
             "into a file of its own, and join them with flac_xarray.merge"
         )
         raise UnsupportedDataError(msg)
-    return raster.header
 
 
 def _file_dim(header: Header, dim: str) -> str:

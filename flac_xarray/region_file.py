@@ -12,13 +12,48 @@ import contextlib
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Final
 
-from flac_xarray.container import LENGTH, SEAL, SEAL_MAGIC
-from flac_xarray.errors import SourceError
+from flac_xarray.container import LENGTH, SEAL, SEAL_MAGIC, Layout, unpack_header
+from flac_xarray.errors import SourceError, TruncatedError
+from flac_xarray.header import Header
 from flac_xarray.shared_file import FLAGS, claimed_end, locked, write_at
 from flac_xarray.tile_batch import Part
 
-__all__ = ["RegionFile"]
+__all__ = ["RegionFile", "read_header"]
+
+PREFIX_NBYTES: Final = 64 << 10
+
+
+def read_header(path: str | os.PathLike[str]) -> tuple[Header, Layout]:
+    """Read the header of a file that others may be writing into.
+
+    Unlike a source, which refuses a file that changes: its header does not.
+
+    Raises
+    ------
+    SourceError
+        There is no such file, or it cannot be read.
+    FormatError
+        It is no container.
+    """
+    try:
+        with Path(path).open("rb") as file:
+            prefix, wanted = b"", PREFIX_NBYTES
+            while True:
+                prefix += file.read(wanted - len(prefix))
+                found = unpack_header(prefix)
+                if not isinstance(found, int):
+                    return found
+                if found <= len(prefix) or len(prefix) < wanted:
+                    msg = f"{path} ends in its header, after {len(prefix)} bytes"
+                    raise TruncatedError(
+                        msg, what="the header", expected=found, found=len(prefix)
+                    )
+                wanted = found
+    except OSError as error:
+        msg = f"cannot write into {path}: {error.strerror or error}"
+        raise SourceError(msg, url=str(path), errno=error.errno) from error
 
 
 class RegionFile:

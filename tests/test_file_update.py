@@ -18,6 +18,7 @@ import xarray as xr
 
 from flac_xarray import (
     CorruptTileError,
+    FormatError,
     SourceError,
     UnsupportedDataError,
     convert_to_flac,
@@ -218,6 +219,19 @@ def test_stores_and_rasters_have_no_regions(tmp_path):
     write_array(tmp_path / "a.flac", np.zeros((1, 4, 4), "uint8"))
     with pytest.raises(UnsupportedDataError, match="merge"):
         write(cube(1), tmp_path / "a.flac", region="auto")
+
+
+@pytest.mark.parametrize("size", [0, 3, 30, 500, None])
+def test_what_is_no_whole_file_has_no_regions(size, tmp_path):
+    target = tmp_path / "a.flac"
+    write_template(cube(1), target, tile_size=TILE)
+    data = b"II*\0" + bytes(500) if size is None else target.read_bytes()[:size]
+    target.write_bytes(data)
+    with pytest.raises(FormatError, match=r"ends in its header|not a FLAC raster"):
+        write(cube(1), target, region="auto")
+    assert target.read_bytes() == data
+    with pytest.raises(SourceError, match="No such file"):
+        write(cube(1), tmp_path / "b.flac", region="auto")
 
 
 # Appending
