@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 import threading
+import warnings
 
 import click
 
@@ -41,6 +42,9 @@ def serve(
     Tiles are decoded when they are read. By default only this machine can connect.
     """
     from flac_xarray.tiff_server import TiffServer
+
+    # Rasters without georeference are served as such; rasterio says so of each.
+    warnings.filterwarnings("ignore", message="Dataset has no geotransform")
 
     def tell(line: str) -> None:
         if not quiet:
