@@ -126,7 +126,8 @@ def test_another_gdal_reads_every_real_raster(real_data, tmp_path):
             for name in REAL_TIFS
             if checksums(f"/vsicurl/{url}{name}") != checksums(real_data / name)
         ]
-    assert wrong == []
+    # Of JPEG each libjpeg makes other pixels: ours are those of rasterio's.
+    assert wrong == ["meta-goes-geos.tif"]
 
 
 @pytest.fixture
