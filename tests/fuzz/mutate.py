@@ -271,7 +271,7 @@ def mutate_raw(rng: random.Random) -> Fuzz:
 
 WORDS = (
     "fill", "void", "order", "scale", "palette", "offset", "bands", "up", "lift",
-    "smooth", "across", "runs", "sparse", "pixel", "packed", "none", "",
+    "smooth", "across", "runs", "sparse", "classes", "pixel", "packed", "none", "",
 )  # fmt: skip
 DTYPES = ("u1", "u2", "u4", "i1", "i2", "i4", "u8", "f4", "O", "")
 
@@ -287,6 +287,8 @@ def _parameter(rng: random.Random, word: str) -> str:  # noqa: PLR0911
         return rng.choice(DTYPES)
     if word == "offset":
         return f"{rng.choice(DTYPES)},{number}"
+    if word == "classes":
+        return str(rng.randrange(-1, 10))
     if word == "bands":
         if rng.random() < 0.3:
             return f"previous,{number}"
@@ -296,7 +298,7 @@ def _parameter(rng: random.Random, word: str) -> str:  # noqa: PLR0911
 
 def _token(rng: random.Random) -> str:
     word = rng.choice(WORDS)
-    has_parameter = word in WORDS[:2] + WORDS[3:7] + ("runs",)
+    has_parameter = word in WORDS[:2] + WORDS[3:7] + ("runs", "classes")
     if has_parameter or rng.random() < 0.05:
         return f"{word}:{_parameter(rng, word)}"
     return word

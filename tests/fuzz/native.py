@@ -1,56 +1,85 @@
-"""Fuzz the C extension alone with libFuzzer: ``python -m tests.fuzz.native 300``.
+"""Fuzz the C extensions alone with libFuzzer: ``python -m tests.fuzz.native frames 300``.
 
-Strategy: `frames_fuzzer.c` includes the extension's source, in which the comparisons of
-FLAC's CRCs are taken out, and clang builds it with the address and undefined behaviour
-sanitizers. Its first inputs are the frames of this fuzzer's seeds. Needs clang.
+Strategy: `frames_fuzzer.c` and `classes_fuzzer.c` include an extension's source up to
+what Python calls, in which the comparisons of FLAC's CRCs are taken out; clang builds
+them with the address and undefined behaviour sanitizers. The first inputs are made of
+this fuzzer's seeds. Needs clang.
 """
 
 from __future__ import annotations
 
+import argparse
 import re
 import shutil
 import subprocess
 import sys
 import sysconfig
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 import flac_xarray
+from tests.fuzz.files import unpack_pieces
 from tests.fuzz.seeds import tile_seeds
 
 HERE = Path(__file__).parent
-CRC = (
-    (r"crc8\(p, at\) != p\[at\]", 1),
-    (r"crc16\(p, \(size_t\)read\) != \(p\[read\] << 8 \| p\[read \+ 1\]\)", 1),
-)
-"""The comparisons, and how often each must be there."""
 
 
-def build(folder: Path) -> Path:
-    """Compile the fuzzer; give its program."""
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One extension."""
+
+    source: str
+    """Its file."""
+    python_part: str
+    """Where what Python calls begins."""
+    crcs: tuple[str, ...]
+    """Comparisons that are taken out; each must be there once."""
+
+
+TARGETS = {
+    "frames": Target(
+        "_flac.c",
+        "/* ---- Python ",
+        (
+            r"crc8\(p, at\) != p\[at\]",
+            r"crc16\(p, \(size_t\)read\) != \(p\[read\] << 8 \| p\[read \+ 1\]\)",
+        ),
+    ),
+    "classes": Target("_classes.c", "static int take_map", ()),
+}
+
+
+def build(name: str, folder: Path) -> Path:
+    """Compile a fuzzer; give its program."""
     clang = shutil.which("clang") or shutil.which("clang-14")
     if clang is None:
         raise RuntimeError("needs clang with libFuzzer on PATH")
-    text = Path(flac_xarray.__file__).with_name("_flac.c").read_text()
-    for pattern, times in CRC:
-        text, found = re.subn(pattern, "0", text)
-        if found != times:
-            msg = f"{found} places of {pattern} in the extension: expected {times}"
+    target = TARGETS[name]
+    text = Path(flac_xarray.__file__).with_name(target.source).read_text()
+    text, found, _ = text.partition(target.python_part)
+    if not found:
+        msg = f"{target.source} has no {target.python_part!r}"
+        raise RuntimeError(msg)
+    for pattern in target.crcs:
+        text, times = re.subn(pattern, "0", text)
+        if times != 1:
+            msg = f"{times} places of {pattern} in the extension: expected 1"
             raise RuntimeError(msg)
-    source = folder / "without_crc.c"
-    source.write_text(text.split("/* ---- Python ")[0])
-    program = folder / "frames_fuzzer"
+    source = folder / target.source
+    source.write_text(text)
+    program = folder / "fuzzer"
     command = [
         clang, "-O1", "-g", "-fno-sanitize-recover=undefined",
         "-fsanitize=fuzzer,address,undefined", f'-DEXTENSION="{source}"',
-        f"-I{sysconfig.get_paths()['include']}", HERE / "frames_fuzzer.c", "-lm",
+        f"-I{sysconfig.get_paths()['include']}", HERE / f"{name}_fuzzer.c", "-lm",
         "-o", program,
     ]  # fmt: skip
     subprocess.run(command, check=True)
     return program
 
 
-def write_corpus(folder: Path) -> None:
+def write_frames(folder: Path) -> None:
     """Write the seeds' frames behind the bytes that choose the arguments."""
     for number, seed in enumerate(tile_seeds()):
         info = seed.stream.info
@@ -65,14 +94,29 @@ def write_corpus(folder: Path) -> None:
         (folder / f"rows-{number}").write_bytes(rows + seed.pixels.tobytes())
 
 
+def write_classes(folder: Path) -> None:
+    """Write the seeds' maps behind the bytes that choose their size."""
+    for number, seed in enumerate(tile_seeds()):
+        _, found, rest = seed.name.partition("classes:")
+        if found:
+            planes, height, width = seed.pixels.shape
+            head = bytes([(planes - 1) << 3 | int(rest) - 1, height - 1, width - 1])
+            pieces = unpack_pieces((seed.stream.payload(2) or b"")[4:])
+            (folder / f"classes-{number}").write_bytes(head + pieces[-1][5])
+
+
 def main() -> int:
-    seconds = sys.argv[1] if len(sys.argv) > 1 else "60"
+    parser = argparse.ArgumentParser(prog="python -m tests.fuzz.native")
+    parser.add_argument("target", choices=TARGETS)
+    parser.add_argument("seconds", type=int, nargs="?", default=60)
+    given = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         corpus = folder / "corpus"
         corpus.mkdir()
-        write_corpus(corpus)
-        command = [build(folder), corpus, f"-max_total_time={seconds}", "-timeout=5",
+        (write_frames if given.target == "frames" else write_classes)(corpus)
+        program = build(given.target, folder)
+        command = [program, corpus, f"-max_total_time={given.seconds}", "-timeout=5",
                    "-rss_limit_mb=1024", "-max_len=4096", "-print_final_stats=1",
                    f"-artifact_prefix={Path.cwd()}/"]  # fmt: skip
         return subprocess.run(command, check=False).returncode
