@@ -1,4 +1,4 @@
-"""Fuzz the C extensions alone with libFuzzer: ``python -m tests.fuzz.native frames 300``.
+"""Fuzz the C extensions with libFuzzer: ``python -m tests.fuzz.native frames 300``.
 
 Strategy: `frames_fuzzer.c` and `classes_fuzzer.c` include an extension's source up to
 what Python calls, in which the comparisons of FLAC's CRCs are taken out; clang builds
