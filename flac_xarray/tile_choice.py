@@ -26,7 +26,7 @@ from flac_xarray.transforms.pipeline import (
     code_values,
     map_parts,
 )
-from flac_xarray.transforms.plan import Plan
+from flac_xarray.transforms.plan import MAX_PLANES, Plan
 from flac_xarray.transforms.predict import has_headroom
 
 __all__ = ["EFFORTS", "Effort", "choose"]
@@ -190,7 +190,7 @@ def _choose_bands(mapped: Mapped, strips: Ints) -> tuple[int, ...]:
     With many planes only the one before is considered.
     """
     count = len(mapped.values)
-    if count == 1 or not mapped.is_void_alike:
+    if not 1 < count <= MAX_PLANES or not mapped.is_void_alike:
         return ()
     planes = strips.reshape(-1, count, *strips.shape[1:])
     alone = [_bits(planes[:, k]) for k in range(count)]

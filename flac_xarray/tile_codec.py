@@ -291,7 +291,7 @@ def _read_header(data: bytes | memoryview) -> tuple[TileHeader, bytes]:
     return header, side
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=64)
 def _unpack_plan(text: str) -> Plan:
     """Parse a plan; the tiles of an array share a few of them."""
     return Plan.unpack(text)

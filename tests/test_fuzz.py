@@ -76,10 +76,12 @@ def check(fuzz, real=worker.check):
     return real(fuzz)
 worker.check = check
 worker.HANG_SECONDS = 3.0
+worker.WAIT_SECONDS = 8.0
 worker.run_batch(1, 0, 50, Path(sys.argv[4]))
 """
 PLANTS = {
-    "hang": ("while True: pass", -signal.SIGALRM),
+    "hang": ("while True: pass", -signal.SIGPROF),
+    "wait": ("__import__('time').sleep(99)", -signal.SIGALRM),
     "crash": ("__import__('ctypes').string_at(1)", -signal.SIGSEGV),
 }
 
@@ -116,7 +118,6 @@ def test_what_must_not_be_is_noted(tmp_path, monkeypatch, kind):
     (finding,) = tally.findings.values()
     assert finding["number"] == 3
     assert worker.load(tmp_path / finding["input"]) == make_input(1, 3)
-    signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 def test_an_undamaged_input_is_the_same():

@@ -16,9 +16,11 @@ from flac_xarray.errors import FormatError
 from flac_xarray.transforms.predict import PREDICTORS
 from flac_xarray.transforms.scaling import Scale
 
-__all__ = ["Plan"]
+__all__ = ["MAX_PLANES", "Plan"]
 
 _MAX_PLANES_LISTED: Final = 64
+MAX_PLANES: Final = 1 << 14
+"""Planes that may refer to each other: a few bytes must not ask for megabytes."""
 VALUE_DTYPES: Final = ("u1", "u2", "u4", "i1", "i2", "i4")
 
 
@@ -118,7 +120,9 @@ def _unpack_bands(text: str) -> tuple[int, ...]:
     first, *rest = text.split(",")
     if first == "previous":
         (count,) = map(_natural, rest)
-        return tuple(range(-1, min(count, 1 << 20) - 1))
+        if count > MAX_PLANES:
+            raise ValueError(f"more than {MAX_PLANES} planes")
+        return tuple(range(-1, count - 1))
     bands = tuple(-1 if band == "-" else _natural(band) for band in text.split(","))
     if len(bands) > _MAX_PLANES_LISTED:
         raise ValueError(f"more than {_MAX_PLANES_LISTED} planes")

@@ -21,6 +21,8 @@ from tests.fuzz.check import check
 from tests.fuzz.worker import HANG_SECONDS, Slot, Tally, load, save
 
 BATCH = 20_000
+HANGS = (-signal.SIGPROF, -signal.SIGALRM, -signal.SIGKILL)
+"""How a worker ends that hangs."""
 MAX_DEATHS = 50
 """Of one run: beyond, something is wrong with all inputs."""
 
@@ -60,7 +62,7 @@ def _run_batch(
     )
     try:
         # Beside the alarm of each input: a hang of the worker itself.
-        out, err = process.communicate(timeout=60 + (stop - start) * 0.05)
+        out, err = process.communicate(timeout=300 + (stop - start) * 0.1)
     except subprocess.TimeoutExpired:
         process.kill()
         out, err = process.communicate()
@@ -73,7 +75,7 @@ def _run_batch(
         raise RuntimeError(msg)
     number, fuzz = Slot.get(slot)
     slot.unlink()
-    is_hang = process.returncode in (-signal.SIGALRM, -signal.SIGKILL)
+    is_hang = process.returncode in HANGS
     what = f"a hang of more than {HANG_SECONDS:g} s" if is_hang else "a crash"
     what += f" ({process.returncode})"
     finding = {

@@ -1,7 +1,7 @@
 """One batch of inputs in a process of its own, which may crash, hang or run out.
 
 Strategy: each input is in a file mapped into memory before it is read, so whoever finds
-the process dead finds what it died of. SIGALRM ends a hang, also one in C; a limit on
+the process dead finds what it died of. Timers end a hang, also one in C; a limit on
 the address space turns memory without measure into a finding.
 """
 
@@ -26,6 +26,9 @@ from tests.fuzz.check import Finding, check, check_memory
 from tests.fuzz.mutate import Fuzz, make_input
 
 HANG_SECONDS = 5.0
+"""Of this process's own time, so that a busy machine is no hang."""
+WAIT_SECONDS = 60.0
+"""On the clock: who waits for what never comes takes no time of its own."""
 EXTRA_MEMORY = 64 << 20
 """Address space beyond what the process has before the first input."""
 TRACED = 32
@@ -113,7 +116,8 @@ def run_batch(
     """Check inputs `start` to `stop`; findings are saved in `folder`."""
     tally = Tally()
     slot = Slot(folder / f"slot-{os.getpid()}")
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    for number in (signal.SIGALRM, signal.SIGPROF):
+        signal.signal(number, signal.SIG_DFL)
     # What is loaded or cached at the first use is no input's memory.
     for number in range(300):
         fuzz = make_input(run_seed + 1, number)
@@ -130,15 +134,20 @@ def run_batch(
     return tally.as_dict()
 
 
+def _watch(seconds: float, wall_seconds: float) -> None:
+    signal.setitimer(signal.ITIMER_PROF, seconds)
+    signal.setitimer(signal.ITIMER_REAL, wall_seconds)
+
+
 def _settle(fuzz: Fuzz) -> None:
-    signal.setitimer(signal.ITIMER_REAL, HANG_SECONDS)
+    _watch(HANG_SECONDS, WAIT_SECONDS)
     with contextlib.suppress(Exception):  # it is found again when it counts
         check(fuzz)
-    signal.setitimer(signal.ITIMER_REAL, 0)
+    _watch(0, 0)
 
 
 def run_one(number: int, fuzz: Fuzz, tally: Tally, folder: Path) -> None:
-    signal.setitimer(signal.ITIMER_REAL, HANG_SECONDS)
+    _watch(HANG_SECONDS, WAIT_SECONDS)
     since = time.perf_counter()
     try:
         outcome = check(fuzz)
@@ -149,7 +158,7 @@ def run_one(number: int, fuzz: Fuzz, tally: Tally, folder: Path) -> None:
     except (Exception, MemoryError) as error:
         outcome = "FINDING"
         note(tally, error, number, fuzz, folder)
-    signal.setitimer(signal.ITIMER_REAL, 0)
+    _watch(0, 0)
     tally.inputs += 1
     tally.outcomes[f"{fuzz.region}: {outcome}"] += 1
 
