@@ -101,7 +101,7 @@ def reads_per_chunk(chunks: Chunks, blocks: Chunks) -> float:
     >>> reads_per_chunk(((50, 50),), ((100,),)), reads_per_chunk(((100,),), ((50, 50),))
     (1.0, 1.0)
     >>> reads_per_chunk(((60, 60, 60),), ((64, 64, 52),))
-    1.75
+    1.67
     """
     reads = 1.0
     for have, want in zip(chunks, blocks, strict=True):

@@ -1,4 +1,5 @@
 import contextlib
+import faulthandler
 import gc
 import io
 import itertools
@@ -229,7 +230,9 @@ class TestContract:
         ours, theirs = context.Pipe()
 
         def child():
+            faulthandler.dump_traceback_later(8)  # says where a child that hangs waits
             found = dict(source.read_ranges(RANGES))
+            faulthandler.cancel_dump_traceback_later()
             if isinstance(source, HttpSource):
                 gc.collect()  # must not close what belongs to the parent
             theirs.send([bytes(found[k]) for k in range(len(RANGES))])

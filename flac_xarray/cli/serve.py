@@ -34,7 +34,7 @@ __all__ = ["serve"]
 def serve(
     *, paths: tuple[str, ...], host: str, port: int, origin: str | None, quiet: bool
 ) -> None:
-    """Serve FLAC rasters as GeoTIFFs over HTTP, to programs that cannot read them.
+    """Serve FLAC rasters as GeoTIFFs over HTTP, for GDAL.
 
     PATH is a FLAC raster or a folder of them: scene.flac is served as scene.tif, with
     overviews, masks and all metadata, for example to
