@@ -543,11 +543,12 @@ class TestRangeServer:
     def test_it_ends_with_open_connections(self, served):
         from flac_xarray.range_server import RangeServer
 
+        before = set(threading.enumerate())
         with RangeServer(served) as server:
             source = open_source(server.url_of("a.flac"))
             source.read_prefix(10)
-        names = [t.name for t in threading.enumerate() if "serve_forever" in t.name]
-        assert not names
+        left = set(threading.enumerate()) - before
+        assert not [t.name for t in left if "serve_forever" in t.name]
 
 
 class TestNginx:

@@ -494,8 +494,11 @@ def mutate_old(rng: random.Random) -> Fuzz:
     data = seed.data
     if seed.name.startswith("indexed") and rng.random() < 0.6:
         (nbytes,) = struct.unpack_from(">I", data)
-        obj = change_json(rng, json.loads(data[4 : 4 + nbytes]))
-        text = json.dumps(obj).encode()
+        try:
+            changed = change_json(rng, json.loads(data[4 : 4 + nbytes]))
+            text = json.dumps(changed).encode()
+        except ValueError:  # a part was put into itself
+            return mutate_old(rng)
         data = struct.pack(">I", len(text)) + text + data[4 + nbytes :]
     else:
         data = damage(rng, data)
