@@ -134,9 +134,6 @@ INLINE int64_t take_signed(Bits *b, int n) {
     return (int64_t)(value << (64 - n)) >> (64 - n);
 }
 
-/* Bytes before the next bit to be read; the reader must be at a byte's beginning. */
-INLINE const uint8_t *position(const Bits *b) { return b->next - (b->count >> 3) + b->beyond; }
-
 /* Number of zeros before the next one, which is read too; -1 at the end. */
 static int64_t take_unary(Bits *b) {
     int64_t zeros = 0;
@@ -486,7 +483,7 @@ static const char *decode_frames(const uint8_t *data, size_t nbytes, int channel
             if (error) return error;
         }
         drop(&b, b.count & 7);
-        /* The CRC lies behind: `position` may not be beyond the end less its two bytes. */
+        /* The CRC lies behind: what was read may not be beyond the end less its two bytes. */
         int64_t read = (b.next - p) - (b.count >> 3) + b.beyond;
         if (read + 2 > end - p) return "a frame that runs over the end";
         if (!is_checked && crc16(p, (size_t)read) != (p[read] << 8 | p[read + 1])) return "a frame with a wrong CRC";

@@ -20,7 +20,6 @@ from flac_xarray.errors import CorruptTileError
 from flac_xarray.flac_stream import StreamInfo
 
 __all__ = [
-    "MAX_BITS",
     "MAX_LEVEL",
     "count_frames",
     "decode_samples",
@@ -33,9 +32,6 @@ Samples = NDArray[np.integer[Any]]
 SAMPLE_RATE: Final = 44100
 """Samples of a raster have no rate; this one has a short code in frame headers."""
 MAX_BLOCKSIZE: Final = 65535
-MIN_BLOCKSIZE: Final = 16
-MAX_BITS: Final = 24
-"""Most bits a sample that are written; up to 32 are read."""
 MAX_LEVEL: Final = 3
 _UNSUPPORTED: Final = "unsupported"
 
