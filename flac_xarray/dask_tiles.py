@@ -3,19 +3,26 @@
 Strategy: the layer knows its chunks and nothing else until dask culls it; then it knows
 exactly which tiles the computation reads, and gives them to one `TilePlan` that all its
 tasks share. A task is a name, a plan's name and slices: bytes, not kilobytes.
+
+For a cluster there are tasks more: each fetches a batch of neighbouring tiles, which
+the tasks that decode them find on the worker where it ran. One process needs none, its
+plan fetches ahead (`tile_plan`).
 """
 
 from __future__ import annotations
 
 import itertools
+import sys
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import dask.array as da
 import numpy as np
+from dask import config
 from dask.base import tokenize
 from dask.highlevelgraph import HighLevelGraph, Layer
 
+from flac_xarray.fetch_ahead import BATCH_NBYTES
 from flac_xarray.tile_plan import TilePlan
 
 if TYPE_CHECKING:
@@ -24,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["Chunks", "tile_array"]
 
 Key = tuple[Any, ...]
+Block = tuple[slice, ...]
 Chunks = tuple[tuple[int, ...], ...]
 
 
@@ -40,12 +48,27 @@ def tile_array(view: TileView, chunks: Chunks, name: str) -> da.Array:
         Of the graph's layer; the same for the same content.
     """
     layer = _TileLayer(name, view, chunks, None)
+    layer.together = _fetched_together(view)
     graph = HighLevelGraph.from_collections(name, layer)
     return da.Array(graph, name, chunks, dtype=view.dtype)  # type: ignore[no-untyped-call]
 
 
+def _fetched_together(view: TileView) -> int:
+    """Tiles that are worth a task that fetches them; 0 where the file is near."""
+    raster = view.array.ref.raster()
+    if raster.source.limits.concurrency == 1 or not raster.nbytes:
+        return 0
+    tiles = sum(info.grid.n_tiles for info in raster.header.arrays)
+    return BATCH_NBYTES * tiles // raster.nbytes
+
+
 class _TileLayer(Layer):
     """The tasks of a tile array, or those of them that are wanted."""
+
+    together = 0
+    """Most tiles that one task fetches for others, on a cluster."""
+    has_travelled = False
+    """Whether it comes from another process."""
 
     def __init__(
         self, name: str, view: TileView, chunks: Chunks, wanted: frozenset[Key] | None
@@ -56,6 +79,9 @@ class _TileLayer(Layer):
         self.chunks = chunks
         self.wanted = wanted
         self._tasks: dict[Any, Any] | None = None
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, has_travelled=True)
 
     def _keys(self) -> Iterator[Key]:
         if self.wanted is not None:
@@ -77,19 +103,48 @@ class _TileLayer(Layer):
                 )
                 for key in keys
             }
-            wanted = np.fromiter(
-                itertools.chain.from_iterable(
-                    map(self.view.tile_numbers, blocks.values())
-                ),
-                np.uint32,
-            )
-            plan_key = f"tile-plan-{tokenize(self.name, wanted)}"
-            plan = DataNode(plan_key, TilePlan(self.view, wanted))
-            self._tasks = {plan_key: plan} | {
-                key: Task(key, TilePlan.read, TaskRef(plan_key), block)
+            tiles = {
+                key: list(self.view.tile_numbers(block))
                 for key, block in blocks.items()
             }
+            wanted = np.fromiter(itertools.chain(*tiles.values()), np.uint32)
+            token = tokenize(self.name, wanted)
+            plan_key = f"tile-plan-{token}"
+            plan = DataNode(plan_key, TilePlan(self.view, wanted))
+            fetches, batch_of = self._batched(tiles, f"tile-batch-{token}")
+            self._tasks = {
+                plan_key: plan,
+                **{
+                    key: Task(key, TilePlan.fetch, TaskRef(plan_key), numbers)
+                    for key, numbers in fetches.items()
+                },
+                **{
+                    key: Task(key, TilePlan.read, TaskRef(plan_key), block, *batch)
+                    for key, block in blocks.items()
+                    for batch in [[TaskRef(b) for b in batch_of.get(key, ())]]
+                },
+            }
         return self._tasks
+
+    def _batched(
+        self, tiles: Mapping[Key, list[int]], name: str
+    ) -> tuple[dict[Key, list[int]], dict[Key, list[Key]]]:
+        """Group neighbours for a cluster: what is fetched together, and for whom."""
+        fetches: dict[Key, list[int]] = {}
+        batch_of: dict[Key, list[Key]] = {}
+        if not _for_a_cluster(has_travelled=self.has_travelled):
+            return fetches, batch_of
+        batch: Key | None = None
+        for key, numbers in tiles.items():
+            if len(numbers) * 2 > self.together:
+                batch = None  # it fetches enough at once by itself
+                continue
+            if batch is None or len(fetches[batch]) + len(numbers) > self.together:
+                batch = (name, len(fetches))
+                fetches[batch] = []
+            fetches[batch] += numbers
+            batch_of[key] = [batch]
+        return fetches, batch_of
 
     def cull(
         self, keys: set[Any], all_hlg_keys: Any
@@ -100,6 +155,7 @@ class _TileLayer(Layer):
         if not wanted and self._tasks is not None:  # asked for the plan alone
             return self, {key: set() for key in self._tasks}
         layer = _TileLayer(self.name, self.view, self.chunks, wanted)
+        layer.together, layer.has_travelled = self.together, self.has_travelled
         return layer, {
             key: set(task.dependencies) for key, task in layer._made().items()
         }
@@ -128,3 +184,13 @@ class _TileLayer(Layer):
 
     def __repr__(self) -> str:
         return f"<tiles of {self.name!r}>"
+
+
+def _for_a_cluster(*, has_travelled: bool) -> bool:
+    """Whether the tasks that are being made are for dask.distributed.
+
+    Its client hands layers over as they are, so they are made where the scheduler runs.
+    """
+    clusters = ("dask.distributed", "distributed")
+    is_scheduler = has_travelled and "distributed.scheduler" in sys.modules
+    return is_scheduler or config.get("scheduler", None) in clusters

@@ -76,7 +76,7 @@ class FetchAhead:
         return self._waiting_nbytes
 
     def take(
-        self, raster: FlacRaster, numbers: Sequence[int], *, ahead: bool = True
+        self, raster: FlacRaster, numbers: Sequence[int]
     ) -> Iterator[tuple[int, Data]]:
         """Give the bytes of tiles, waiting for them if need be.
 
@@ -87,8 +87,6 @@ class FetchAhead:
         numbers
             The tiles; those that were not announced, or are read once more than that,
             are fetched by themselves.
-        ahead
-            Whether batches are started; tiles that wait are taken in any case.
 
         Yields
         ------
@@ -100,7 +98,7 @@ class FetchAhead:
                 self._split(raster)
             jobs = []
             for number in numbers:
-                if ahead and self._left[number]:
+                if self._left[number]:
                     self._go_to(raster, number)
                 jobs.append(self._taken(number))
         alone = [k for k, job in enumerate(jobs) if job is None]
@@ -151,12 +149,13 @@ class FetchAhead:
     def _onwards(self, batch: int) -> Iterator[int]:
         """Give the other batches: those ahead, then those behind, the nearest first.
 
-        While it is not known which way is ahead, it is the two neighbours.
+        While it is not known which way is ahead, it is both by turns.
         """
         above = range(batch + 1, len(self._batches))
         below = range(batch - 1, -1, -1)
         if not self._step:
-            return itertools.chain(above[:1], below[:1])
+            by_turns = itertools.zip_longest(above, below)
+            return (k for pair in by_turns for k in pair if k is not None)
         return itertools.chain(*((above, below) if self._step > 0 else (below, above)))
 
     def _start(self, raster: FlacRaster, batch: int) -> None:

@@ -6,8 +6,8 @@ read (dask's culling tells it, see `dask_tiles`), those of a mask or an alpha ba
 included, and has them fetched ahead of the tasks (`fetch_ahead`).
 
 On a cluster the scheduler spreads neighbouring tasks over workers, and a worker that
-fetched ahead would fetch what others fetch too. There it is done only for a worker
-whose own reads follow each other, as those of a single worker do.
+fetched ahead would fetch what others fetch too. There tasks of their own fetch a batch
+of tiles, compressed, for the tasks that decode them, which follow them to the worker.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from __future__ import annotations
 import sys
 import threading
 import zlib
-from collections import Counter, deque
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,12 +29,10 @@ if TYPE_CHECKING:
     from flac_xarray.reader import FlacRaster
     from flac_xarray.tile_view import TileView
 
-__all__ = ["TilePlan"]
+__all__ = ["FetchedTiles", "TilePlan"]
 
-WATCHED: Final = 12
-"""Reads of a cluster's worker that must lie close together."""
-GAPS: Final = 3
-"""Tiles among them that others may have read."""
+FetchedTiles = Mapping[tuple[int, int], bytes]
+"""Tiles' streams by position of the array and number of the tile."""
 
 
 class TilePlan:
@@ -53,7 +51,6 @@ class TilePlan:
         self.numbers = np.sort(numbers)
         self._lock = threading.Lock()
         self._queues: dict[int, FetchAhead] | None = None
-        self._recent: deque[int] = deque(maxlen=WATCHED)
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Steps of a selection are alike: 100,000 numbers become a few hundred bytes.
@@ -63,30 +60,65 @@ class TilePlan:
     def __repr__(self) -> str:
         return f"<TilePlan of {len(self.numbers)} tiles>"
 
-    def read(self, block: tuple[slice, ...]) -> NDArray[Any]:
-        """Read one block of the view, its tiles being among the plan's."""
-        return self.view.read(block, self._fetch)
+    def fetch(self, numbers: Sequence[int]) -> FetchedTiles:
+        """Fetch tiles of the view, and what masks them, for several reads."""
+        raster = self.view.array.ref.raster()
+        return {
+            (position, wanted[k]): bytes(data)
+            for position, uses in self._uses(raster, numbers).items()
+            for wanted in [list(uses)]
+            for k, data in raster.fetch_tiles(position, wanted)
+        }
+
+    def read(
+        self, block: tuple[slice, ...], fetched: FetchedTiles | None = None
+    ) -> NDArray[Any]:
+        """Read one block of the view, its tiles being among the plan's.
+
+        Parameters
+        ----------
+        block
+            Inside the view.
+        fetched
+            What `fetch` gave for the tiles of the block, among others.
+        """
+        if fetched is None:
+            return self.view.read(block, self._fetch)
+        found = fetched
+
+        def at_hand(
+            _: FlacRaster, position: int, numbers: Sequence[int]
+        ) -> Iterator[tuple[int, Data]]:
+            for k, number in enumerate(numbers):
+                yield k, found[position, number]
+
+        return self.view.read(block, at_hand)
 
     def _fetch(
         self, raster: FlacRaster, position: int, numbers: Sequence[int]
     ) -> Iterator[tuple[int, Data]]:
         """Give the bytes of tiles; the reader's way to ask, see `FlacRaster`."""
         # A local file does not make its readers wait.
-        is_local = raster.source.limits.concurrency == 1
+        at_once = raster.source.limits.concurrency == 1 or _on_a_cluster()
         with self._lock:
             if self._queues is None:
-                self._queues = {} if is_local else self._announce(raster)
+                self._queues = {} if at_once else self._announce(raster)
         queue = self._queues.get(position)
         if queue is None:
             yield from raster.fetch_tiles(position, numbers)
-            return
-        ahead = self._is_sequential(numbers) if _on_a_cluster() else True
-        yield from queue.take(raster, numbers, ahead=ahead)
+        else:
+            yield from queue.take(raster, numbers)
 
     def _announce(self, raster: FlacRaster) -> dict[int, FetchAhead]:
-        """Find what the tasks will read of each array."""
+        """Say what the tasks will read of each array."""
+        uses = self._uses(raster, self.numbers.tolist())
+        return {k: FetchAhead(k, counts) for k, counts in uses.items()}
+
+    def _uses(
+        self, raster: FlacRaster, numbers: Sequence[int]
+    ) -> dict[int, Counter[int]]:
+        """Find how often reading some tiles takes which tiles of which array."""
         at = self.view.array.position
-        numbers = self.numbers.tolist()
         uses = {at: Counter(numbers)}
         if self.view.array.masked:
             rules = Masking.of(raster.header, at)
@@ -94,14 +126,7 @@ class TilePlan:
                 uses[rules.mask] = Counter(_mask_tiles(raster, rules, numbers))
             elif rules.alpha is not None:
                 uses[at].update(_alpha_tiles(raster, rules, numbers))
-        return {k: FetchAhead(k, counts) for k, counts in uses.items()}
-
-    def _is_sequential(self, numbers: Sequence[int]) -> bool:
-        """Whether this process reads, of late, nearly all tiles of a stretch."""
-        with self._lock:
-            self._recent.extend(np.searchsorted(self.numbers, numbers).tolist())
-            recent = set(self._recent)
-        return len(recent) == WATCHED and max(recent) - min(recent) < len(recent) + GAPS
+        return uses
 
 
 def _mask_tiles(

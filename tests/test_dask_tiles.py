@@ -176,8 +176,7 @@ def test_the_link_is_kept_busy_in_any_order(server, monkeypatch, order):
         assert server.bytes["/a.flac"] == sum(len(data) for data in tiles.values())
 
 
-@pytest.mark.parametrize("ahead", [True, False])
-def test_tiles_of_one_read_are_fetched_together(server, ahead):
+def test_tiles_of_one_read_are_fetched_together(server):
     with FlacRaster.open(f"{server.url}/a.flac") as raster:
         tiles = dict(raster.fetch_tiles(0, range(220)))
         numbers = [0, 1, 2, 11, 12, 13, 110]
@@ -186,7 +185,7 @@ def test_tiles_of_one_read_are_fetched_together(server, ahead):
             server.reset_counts()
             server.latency = 0.2
             start = time.perf_counter()
-            found = dict(queue.take(raster, numbers, ahead=ahead))
+            found = dict(queue.take(raster, numbers))
             assert time.perf_counter() - start < 0.2 * 3
             assert found == {k: tiles[n] for k, n in enumerate(numbers)}
             assert server.requests["/a.flac"] <= 3
