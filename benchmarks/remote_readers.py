@@ -139,7 +139,7 @@ def _zarr_obstore(url: str, task: Task, window: tuple[slice, slice]) -> NDArray[
 
 
 REMOTE = ("fsspec.implementations.http", "aiohttp")
-ENGINE = ("dask.array", "rioxarray", "flac_xarray.dask_tiles", "miniaudio")
+ENGINE = ("dask.array", "rioxarray", "flac_xarray.dask_tiles")
 ZARR = ("dask.array", "zarr", "zarr.codecs")
 READERS = {
     "FLAC raster": Reader(

@@ -3,9 +3,10 @@
 ``python -m benchmarks.time_series [--files 50] [--latency 20]``
 
 Against opening the same files all at once by hand, one thread a file, and combining
-them. Every measurement is a process of its own that has loaded its libraries and has no
-connection and no header yet; ways take turns, medians are shown with the server's
-requests, and over the time by hand.
+them. Every measurement is a process of its own that has done the same with files of
+another server, so that its libraries are loaded, and has no connection and no header
+yet; ways take turns, medians are shown with the server's requests, and over the time by
+hand.
 """
 
 from __future__ import annotations
@@ -98,17 +99,18 @@ WAYS: dict[str, Callable[[list[str]], xr.Dataset]] = {
 }
 
 
-def _child(tell: Connection, way: str, urls: list[str]) -> None:
+def _child(tell: Connection, way: str, warm: list[str], urls: list[str]) -> None:
+    WAYS[way](warm)
     start = time.perf_counter()
     ds = WAYS[way](urls)
     tell.send((time.perf_counter() - start, dict(ds.sizes)))
 
 
-def measure(way: str, urls: list[str]) -> float:
-    """Measure once, in a copy of this process."""
+def measure(way: str, warm: list[str], urls: list[str]) -> float:
+    """Measure once, in a copy of this process, after opening others."""
     here, there = multiprocessing.Pipe()
     process = multiprocessing.get_context("fork").Process(
-        target=_child, args=(there, way, urls), daemon=True
+        target=_child, args=(there, way, warm, urls), daemon=True
     )
     process.start()
     there.close()
@@ -134,13 +136,19 @@ def main() -> None:
     READERS["FLAC, xarray"].load()
     with tempfile.TemporaryDirectory() as folder:
         write_series(Path(folder), args.files)
-        with slow_server(Path(folder), args.latency / 1000) as url:
-            urls = [f"{url}/day{day:03d}.flac" for day in range(args.files)]
+        with (
+            slow_server(Path(folder), 0.0) as warm_url,
+            slow_server(Path(folder), args.latency / 1000) as url,
+        ):
+            warm, urls = (
+                [f"{at}/day{day:03d}.flac" for day in range(args.files)]
+                for at in (warm_url, url)
+            )
             seconds: dict[str, list[float]] = {way: [] for way in WAYS}
             requests = {}
             for _ in range(args.repeats):
                 for way, taken in seconds.items():
-                    taken.append(measure(way, urls))
+                    taken.append(measure(way, warm, urls))
                     requests[way] = counts(url)[0]
     base = statistics.median(seconds["by hand"])
     for way, taken in seconds.items():

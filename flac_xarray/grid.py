@@ -10,6 +10,7 @@ import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from flac_xarray.errors import FormatError, WindowError
@@ -142,7 +143,7 @@ class TileGrid:
     @property
     def counts(self) -> tuple[int, ...]:
         """Number of tiles along each dim."""
-        return tuple(-(-n // t) for n, t in zip(self.shape, self.tile, strict=True))
+        return _counts(self.shape, self.tile)
 
     @property
     def n_tiles(self) -> int:
@@ -255,3 +256,9 @@ class TileGrid:
                 slice(o, min(o + n, stop))
                 for o, n, stop in zip((*start, row, col), size, self.shape, strict=True)
             )
+
+
+@lru_cache(maxsize=256)
+def _counts(shape: tuple[int, ...], tile: tuple[int, ...]) -> tuple[int, ...]:
+    """Count the tiles along each dim; asked for with every tile that is read."""
+    return tuple(-(-n // t) for n, t in zip(shape, tile, strict=True))

@@ -212,6 +212,9 @@ class RasterArray(BackendArray):
         self, block: tuple[slice, ...], fetch: FetchTiles | None = None
     ) -> NDArray[Any]:
         """Read a block; `fetch` gives the bytes of tiles, see `FlacRaster`."""
+        if not self.masked:
+            raster = self.ref.raster()
+            return raster.read_selection(block, position=self.position, fetch=fetch)
         from flac_xarray.selection import Selection
 
         return self._read(Selection.basic(block, self.shape), fetch)
