@@ -441,29 +441,50 @@ static void undo_stereo(int mode, int n, int32_t *a, int32_t *b) {
     }
 }
 
-WIDE static void store_samples(const int32_t *block, int n, int channels, int stride, int itemsize, uint8_t *out) {
-    if (itemsize == 1) {
-        int8_t *to = (int8_t *)out;
-        for (int c = 0; c < channels; c++)
-            for (int i = 0; i < n; i++) to[i * channels + c] = (int8_t)block[c * stride + i];
-    } else if (itemsize == 2) {
-        int16_t *to = (int16_t *)out;
-        if (channels == 1) for (int i = 0; i < n; i++) to[i] = (int16_t)block[i];
-        else
-            for (int c = 0; c < channels; c++)
-                for (int i = 0; i < n; i++) to[i * channels + c] = (int16_t)block[c * stride + i];
-    } else {
-        int32_t *to = (int32_t *)out;
-        for (int c = 0; c < channels; c++)
-            for (int i = 0; i < n; i++) to[i * channels + c] = block[c * stride + i];
-    }
+/* Where samples go. Whatever their bits are, values have the caller's size, modulo: nothing wide is kept. */
+enum { INTERLEAVED, /* as FLAC has them: channels of a sample side by side */
+       JOINED,      /* one value, the sum of sample[channel] << bits * channel */
+       PLANAR };    /* channels one after another, as long as the output is */
+
+typedef struct {
+    uint8_t *data;
+    int64_t count; /* samples of a channel */
+    int itemsize, layout;
+    int (*each)(void *, const int32_t *, int, int, int); /* sees each frame's samples; 0 ends decoding */
+    void *context;
+} Output;
+
+#define STORE(T) { \
+    T *to = (T *)o->data + (o->layout == PLANAR ? at : at * (o->layout == JOINED ? 1 : channels)); \
+    if (channels == 1) for (int i = 0; i < n; i++) to[i] = (T)(int64_t)block[i]; \
+    else if (o->layout == INTERLEAVED) \
+        for (int c = 0; c < channels; c++) \
+            for (int i = 0; i < n; i++) to[i * channels + c] = (T)(int64_t)block[c * stride + i]; \
+    else if (o->layout == PLANAR) \
+        for (int c = 0; c < channels; c++) \
+            for (int i = 0; i < n; i++) to[c * o->count + i] = (T)(int64_t)block[c * stride + i]; \
+    else for (int c = 0; c < channels; c++) { \
+        int shift = bits * c; \
+        if (shift >= 8 * (int)sizeof(T)) break; \
+        if (c == 0) for (int i = 0; i < n; i++) to[i] = (T)(int64_t)block[i]; \
+        else for (int i = 0; i < n; i++) to[i] = (T)(to[i] + ((uint64_t)(int64_t)block[c * stride + i] << shift)); \
+    } \
+}
+
+/* Samples of a frame, the first of which is number `at`. */
+WIDE static void store_samples(const int32_t *block, int n, int channels, int stride, int bits, int64_t at, const Output *o) {
+    if (o->itemsize == 1) STORE(uint8_t)
+    else if (o->itemsize == 2) STORE(uint16_t)
+    else if (o->itemsize == 4) STORE(uint32_t)
+    else STORE(uint64_t)
 }
 
 /* Decode until `count` samples are there; NULL, or what is wrong. */
-static const char *decode_frames(const uint8_t *data, size_t nbytes, int channels, int bits,
-                                 int64_t count, int itemsize, int max_blocksize, int is_checked, uint8_t *out, int32_t *block, int64_t *found) {
+static const char *decode_frames(const uint8_t *data, size_t nbytes, int channels, int bits, int max_blocksize,
+                                 int is_checked, const Output *out, int32_t *block, int64_t *found) {
     const uint8_t *p = data, *end = data + nbytes;
     int first_blocksize = 0;
+    int64_t count = out->count;
     for (int64_t frame = 0; *found < count; frame++) {
         FrameHead head;
         const char *error = read_frame_head(p, (size_t)(end - p), channels, bits, &head);
@@ -488,8 +509,8 @@ static const char *decode_frames(const uint8_t *data, size_t nbytes, int channel
         if (read + 2 > end - p) return "a frame that runs over the end";
         if (!is_checked && crc16(p, (size_t)read) != (p[read] << 8 | p[read + 1])) return "a frame with a wrong CRC";
         if (head.mode) undo_stereo(head.mode, head.blocksize, block, block + max_blocksize);
-        store_samples(block, head.blocksize, channels, max_blocksize, itemsize,
-                      out + (size_t)*found * (size_t)channels * (size_t)itemsize);
+        if (out->each && !out->each(out->context, block, head.blocksize, channels, max_blocksize)) return "an error";
+        store_samples(block, head.blocksize, channels, max_blocksize, bits, *found, out);
         *found += head.blocksize;
         p += read + 2;
     }
@@ -1156,27 +1177,59 @@ static PyObject *py_predict_rows(PyObject *self, PyObject *args) {
     Py_RETURN_NONE;
 }
 
+/* What the MD5 of a stream is made of: samples side by side, in as few whole bytes as hold their bits. */
+typedef struct {
+    PyObject *update;
+    int nbytes;
+} Digest;
+
+static int update_digest(void *context, const int32_t *block, int n, int channels, int stride) {
+    const Digest *digest = context;
+    PyGILState_STATE state = PyGILState_Ensure();
+    PyObject *result = NULL, *bytes = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)n * channels * digest->nbytes);
+    if (bytes) {
+        uint8_t *to = (uint8_t *)PyBytes_AsString(bytes);
+        for (int i = 0; i < n; i++)
+            for (int c = 0; c < channels; c++)
+                for (int k = 0; k < digest->nbytes; k++) *to++ = (uint8_t)((uint32_t)block[c * stride + i] >> 8 * k);
+        result = PyObject_CallFunctionObjArgs(digest->update, bytes, NULL);
+    }
+    int is_done = result != NULL;
+    Py_XDECREF(result);
+    Py_XDECREF(bytes);
+    PyGILState_Release(state);
+    return is_done;
+}
+
+/* decode(frames, out, itemsize, channels, bits, max_blocksize, is_checked, layout, update or None) -> (found, error) */
 static PyObject *py_decode(PyObject *self, PyObject *args) {
     Py_buffer data, out;
-    int itemsize, channels, bits, max_blocksize, is_checked;
+    int channels, bits, max_blocksize, is_checked;
+    Digest digest;
+    Output o = {0};
     (void)self;
-    if (!PyArg_ParseTuple(args, "y*w*iiiip", &data, &out, &itemsize, &channels, &bits, &max_blocksize, &is_checked)) return NULL;
+    if (!PyArg_ParseTuple(args, "y*w*iiiipiO", &data, &out, &o.itemsize, &channels, &bits, &max_blocksize, &is_checked,
+                          &o.layout, &digest.update)) return NULL;
     PyObject *result = NULL;
     const char *error = NULL;
     int64_t found = 0;
     int32_t *block = NULL;
-    if (channels < 1 || channels > MAX_CHANNELS || bits < 4 || bits > 32 ||
-        (itemsize != 1 && itemsize != 2 && itemsize != 4) || bits > 8 * itemsize || max_blocksize < 1 || max_blocksize > MAX_BLOCKSIZE || out.len % (channels * itemsize)) {
-        PyErr_SetString(PyExc_ValueError, "decode: channels, bits or sizes out of range");
+    int per_sample = (o.layout == JOINED ? 1 : channels) * o.itemsize;
+    if (channels < 1 || channels > MAX_CHANNELS || bits < 4 || bits > 32 || size_index(o.itemsize) < 0 ||
+        o.layout < INTERLEAVED || o.layout > PLANAR || (o.layout == INTERLEAVED && bits > 8 * o.itemsize) ||
+        max_blocksize < 1 || max_blocksize > MAX_BLOCKSIZE || out.len % per_sample) {
+        PyErr_SetString(PyExc_ValueError, "decode: channels, bits, layout or sizes out of range");
         goto done;
     }
     block = malloc(sizeof(int32_t) * (size_t)max_blocksize * (size_t)channels);
     if (!block) { PyErr_NoMemory(); goto done; }
+    o.data = out.buf, o.count = out.len / per_sample;
+    digest.nbytes = (bits + 7) / 8;
+    if (digest.update != Py_None) o.each = update_digest, o.context = &digest;
     Py_BEGIN_ALLOW_THREADS
-    error = decode_frames(data.buf, (size_t)data.len, channels, bits, out.len / (channels * itemsize),
-                          itemsize, max_blocksize, is_checked, out.buf, block, &found);
+    error = decode_frames(data.buf, (size_t)data.len, channels, bits, max_blocksize, is_checked, &o, block, &found);
     Py_END_ALLOW_THREADS
-    result = Py_BuildValue("Lz", (long long)found, error);
+    if (!PyErr_Occurred()) result = Py_BuildValue("Lz", (long long)found, error);
 done:
     free(block);
     PyBuffer_Release(&data);
@@ -1245,7 +1298,7 @@ static PyMethodDef methods[] = {
     {"predict_rows", py_predict_rows, METH_VARARGS, "predict_rows(values, residual, valid, is_signed, predictor)"},
     {"encode", py_encode, METH_VARARGS, "encode(samples, itemsize, channels, bits, blocksize, level) -> (frames, smallest, largest)"},
     {"count", py_count, METH_VARARGS, "count(samples, itemsize, channels, bits, blocksize, level) -> nbytes"},
-    {"decode", py_decode, METH_VARARGS, "decode(frames, out, itemsize, channels, bits, max_blocksize, is_checked) -> (found, error)"},
+    {"decode", py_decode, METH_VARARGS, "decode(frames, out, itemsize, channels, bits, max_blocksize, is_checked, layout, update or None) -> (found, error)"},
     {NULL, NULL, 0, NULL},
 };
 static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "_flac", "FLAC frames.", 0, methods, NULL, NULL, NULL, NULL};

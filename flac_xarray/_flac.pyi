@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from typing import Any
 
 from numpy.typing import NDArray
@@ -28,6 +29,8 @@ def decode(
     bits: int,
     max_blocksize: int,
     is_checked: bool,
+    layout: int,
+    update: Callable[[bytes], None] | None,
     /,
 ) -> tuple[int, str | None]: ...
 def undo_rows(

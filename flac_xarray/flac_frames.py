@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
+from collections.abc import Callable
 from typing import Any, Final
 
 import numpy as np
@@ -18,10 +19,12 @@ from numpy.typing import NDArray
 from flac_xarray import _flac
 from flac_xarray.errors import CorruptTileError
 from flac_xarray.flac_stream import StreamInfo
+from flac_xarray.transforms.words import join_words
 
 __all__ = [
     "MAX_LEVEL",
     "count_frames",
+    "decode_into",
     "decode_samples",
     "encode_samples",
     "samples_md5",
@@ -34,6 +37,9 @@ SAMPLE_RATE: Final = 44100
 MAX_BLOCKSIZE: Final = 65535
 MAX_LEVEL: Final = 3
 _UNSUPPORTED: Final = "unsupported"
+_LIBFLAC_ERROR: Final = "libFLAC finds an error"
+_INTERLEAVED, _JOINED, _PLANAR = range(3)
+"""Layouts of decoded samples, as `_flac` numbers them."""
 
 
 def encode_samples(
@@ -137,6 +143,78 @@ def decode_samples(
     CorruptTileError
         STREAMINFO promises something else, or the frames do not hold it.
     """
+    _check_promise(info, len(frames), count, channels)
+    out = np.empty((count, channels), _word_dtype(info.bits_per_sample))
+
+    def put(start: int, samples: Samples) -> None:
+        out[start : start + len(samples)] = samples
+
+    found, error = _call(info, frames, out, _INTERLEAVED, is_checked=is_checked)
+    if error == _UNSUPPORTED:
+        found, error = _decode_libflac(info, frames, put), _LIBFLAC_ERROR
+    _check_found(info, found, error)
+    return out.reshape(-1) if channels == 1 else out
+
+
+def decode_into(
+    info: StreamInfo,
+    frames: bytes | memoryview,
+    out: Samples,
+    *,
+    planes: int | None = None,
+    is_checked: bool = False,
+    verify_md5: bool = False,
+) -> None:
+    """Decode FLAC frames to values of the caller's size, modulo 2**bits of it.
+
+    Nothing of the samples' own size is kept, however wide they are.
+
+    Parameters
+    ----------
+    info, frames, is_checked
+        As in `decode_samples`.
+    out : ndarray of integers, shape (n,), contiguous
+        Filled; its content is undefined after an error.
+    planes
+        The channels that there must be: `out` holds one after another. By default, each
+        sample's channels are digits of one value (docs/format.md, section 4.6).
+    verify_md5
+        Compare with STREAMINFO's MD5, where it has one.
+
+    Raises
+    ------
+    CorruptTileError
+        STREAMINFO promises something else, or the frames do not hold it.
+    """
+    channels = planes or info.channels
+    count = out.size // (planes or 1)
+    _check_promise(info, len(frames), count, channels)
+    bits = info.bits_per_sample
+    md5 = hashlib.md5(usedforsecurity=False) if verify_md5 and any(info.md5) else None
+
+    def put(start: int, samples: Samples) -> None:
+        stop = start + len(samples)
+        if md5:
+            md5.update(samples.tobytes())
+        if planes is None:
+            out[start:stop] = join_words(samples, bits, out.dtype)
+        else:
+            out.reshape(planes, count)[:, start:stop] = samples.T
+
+    layout = _JOINED if planes is None else _PLANAR
+    update = md5.update if md5 else None
+    found, error = _call(info, frames, out, layout, update, is_checked=is_checked)
+    if error == _UNSUPPORTED:
+        # From the first frame again.
+        md5 = hashlib.md5(usedforsecurity=False) if md5 else None
+        found, error = _decode_libflac(info, frames, put), _LIBFLAC_ERROR
+    _check_found(info, found, error)
+    if md5 and md5.digest() != info.md5:
+        raise CorruptTileError("the tile's samples do not have its MD5")
+
+
+def _check_promise(info: StreamInfo, nbytes: int, count: int, channels: int) -> None:
+    """Compare STREAMINFO with what there must be, before anything is allocated."""
     if (info.total_samples, info.channels) != (count, channels):
         raise CorruptTileError(
             f"the FLAC stream has {info.total_samples} samples in {info.channels} "
@@ -144,24 +222,35 @@ def decode_samples(
         )
     # No frame is shorter than 10 bytes or longer than 65535 samples: what cannot be in
     # these bytes is not allocated.
-    if count > len(frames) // 10 * MAX_BLOCKSIZE:
+    if count > nbytes // 10 * MAX_BLOCKSIZE:
         raise CorruptTileError(
-            f"{len(frames)} bytes of FLAC frames: too few for {count} samples"
+            f"{nbytes} bytes of FLAC frames: too few for {count} samples"
         )
-    bits = info.bits_per_sample
-    out = np.empty((count, channels), _word_dtype(bits))
+
+
+def _call(
+    info: StreamInfo,
+    frames: bytes | memoryview,
+    out: Samples,
+    layout: int,
+    update: Callable[[bytes], None] | None = None,
+    *,
+    is_checked: bool,
+) -> tuple[int, str | None]:
+    channels, bits = info.channels, info.bits_per_sample
     blocksize = max(info.max_blocksize, 1)
     found, error = _flac.decode(
-        frames, out, out.itemsize, channels, bits, blocksize, is_checked
+        frames, out, out.itemsize, channels, bits, blocksize, is_checked, layout, update
     )
-    if error == _UNSUPPORTED:
-        found, error = _decode_libflac(info, frames, out), "libFLAC finds an error"
-    if found != count:
+    return found, error
+
+
+def _check_found(info: StreamInfo, found: int, error: str | None) -> None:
+    if found != info.total_samples:
         raise CorruptTileError(
-            f"the FLAC stream is damaged: {found} of {count} samples decode, then "
-            f"there is {error}"
+            f"the FLAC stream is damaged: {found} of {info.total_samples} samples "
+            f"decode, then there is {error}"
         )
-    return out.reshape(-1) if channels == 1 else out
 
 
 def samples_md5(samples: Samples, bits_per_sample: int) -> bytes:
@@ -191,12 +280,14 @@ def _as_words(samples: Samples) -> tuple[Samples, int]:
     return np.ascontiguousarray(samples, f"i{size}"), samples.size // len(samples)
 
 
-def _decode_libflac(info: StreamInfo, frames: bytes | memoryview, out: Samples) -> int:
+def _decode_libflac(
+    info: StreamInfo, frames: bytes | memoryview, put: Callable[[int, Samples], None]
+) -> int:
     from flac_xarray.libflac import decode_libflac
 
     # The decoder sees STREAMINFO and the frames, never comments and side data.
     head = b"fLaC\x80\x00\x00\x22" + info.pack()
-    return decode_libflac(b"".join((head, frames)), info, out)
+    return decode_libflac(b"".join((head, frames)), info, put)
 
 
 if sys.byteorder != "little":  # pragma: no cover

@@ -47,8 +47,9 @@ class Block(NamedTuple):
 
     kind: int
     """Block type, 1 to 126."""
-    payload: bytes
-    """Its content, at most `MAX_BLOCK_NBYTES`."""
+    payload: bytes | memoryview
+    """Its content, at most `MAX_BLOCK_NBYTES`; of an APPLICATION block that was read,
+    a view of the stream."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,9 +203,10 @@ def unpack_stream(
         last, kind = bool(head[0] & _LAST), head[0] & ~_LAST
         if (kind == STREAMINFO) != (not blocks) or kind == _FORBIDDEN:
             raise FormatError(f"FLAC metadata block {len(blocks)} has type {kind}")
-        blocks.append(Block(kind, bytes(view[offset + 4 : stop])))
+        payload = view[offset + 4 : stop]
+        blocks.append(Block(kind, payload if kind == APPLICATION else bytes(payload)))
         offset = stop
-    return StreamInfo.unpack(blocks[0].payload), tuple(blocks[1:]), offset
+    return StreamInfo.unpack(bytes(blocks[0].payload)), tuple(blocks[1:]), offset
 
 
 def pack_comments(comments: Mapping[str, str]) -> Block:
@@ -237,9 +239,10 @@ def unpack_comments(blocks: Iterable[Block]) -> dict[str, str]:
     FormatError
         The block does not hold what it promises.
     """
-    payload = next((b.payload for b in blocks if b.kind == VORBIS_COMMENT), None)
-    if payload is None:
+    found = next((b.payload for b in blocks if b.kind == VORBIS_COMMENT), None)
+    if found is None:
         return {}
+    payload = bytes(found)
     comments: dict[str, str] = {}
     try:
         offset = 4 + struct.unpack_from("<I", payload, 0)[0]
@@ -273,10 +276,14 @@ def pack_application(name: bytes, data: bytes) -> list[Block]:
     ]
 
 
-def unpack_application(name: bytes, blocks: Iterable[Block]) -> bytes:
-    """Undo `pack_application`: the data of all blocks of that name, joined."""
-    return b"".join(
-        payload[len(name) :]
+def unpack_application(name: bytes, blocks: Iterable[Block]) -> bytes | memoryview:
+    """Undo `pack_application`: the data of all blocks of that name, joined.
+
+    The data of a single block is not copied.
+    """
+    found = [
+        memoryview(payload)[len(name) :]
         for kind, payload in blocks
-        if kind == APPLICATION and payload.startswith(name)
-    )
+        if kind == APPLICATION and bytes(payload[: len(name)]) == name
+    ]
+    return found[0] if len(found) == 1 else b"".join(found)

@@ -1,12 +1,13 @@
 """libFLAC's decoder (in pyFLAC), for the one stream that ours does not read.
 
 Strategy: two channels of 32 bits that are stored as their sum and difference need 33
-bits; such files come from elsewhere, so they may be slow. Callbacks of our own fill a
-NumPy array, since pyFLAC's classes lose samples. Imported at the first call.
+bits; such files come from elsewhere, so they may be slow. Callbacks of our own hand
+frames on, since pyFLAC's classes lose samples. Imported at the first call.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -18,15 +19,16 @@ from flac_xarray.flac_stream import StreamInfo
 __all__ = ["decode_libflac"]
 
 Samples = NDArray[np.integer[Any]]
+PutSamples = Callable[[int, Samples], None]
 
 
 class _LibflacClient:
     """What the callbacks of one libFLAC decoder share."""
 
-    def __init__(self, stream: bytes, info: StreamInfo, out: Samples) -> None:
+    def __init__(self, stream: bytes, info: StreamInfo, put: PutSamples) -> None:
         self.stream = memoryview(stream)
         self.info = info
-        self.out = out
+        self.put = put
         self.offset = 0
         self.found = 0
         self.is_damaged = False
@@ -55,12 +57,14 @@ def _libflac_callbacks() -> tuple[Any, ...]:
             client.info.channels,
             client.info.bits_per_sample,
         )
-        if not is_ours or stop > len(client.out):
+        if not is_ours or stop > client.info.total_samples:
             client.is_damaged = True
             return 1
+        samples = np.empty((head.blocksize, head.channels), np.int32)
         for i in range(head.channels):
             raw = ffi.buffer(buffer[i], head.blocksize * 4)
-            client.out[client.found : stop, i] = np.frombuffer(raw, np.int32)
+            samples[:, i] = np.frombuffer(raw, np.int32)
+        client.put(client.found, samples)
         client.found = stop
         return 0
 
@@ -71,7 +75,7 @@ def _libflac_callbacks() -> tuple[Any, ...]:
     return read, write, error
 
 
-def decode_libflac(stream: bytes, info: StreamInfo, out: Samples) -> int:
+def decode_libflac(stream: bytes, info: StreamInfo, put: PutSamples) -> int:
     """Decode a stream.
 
     Parameters
@@ -80,8 +84,9 @@ def decode_libflac(stream: bytes, info: StreamInfo, out: Samples) -> int:
         With STREAMINFO; other metadata blocks may be absent.
     info
         That STREAMINFO.
-    out : ndarray of int16 or int32, shape (count, channels)
-        Filled.
+    put
+        Called with the number of its first sample and the samples, int32 of shape
+        (n, channels), of each frame.
 
     Returns
     -------
@@ -91,7 +96,7 @@ def decode_libflac(stream: bytes, info: StreamInfo, out: Samples) -> int:
     from pyflac._decoder import ffi, lib
 
     read, write, error = _libflac_callbacks()
-    client = _LibflacClient(stream, info, out)
+    client = _LibflacClient(stream, info, put)
     handle = ffi.new_handle(client)
     decoder = ffi.gc(lib.FLAC__stream_decoder_new(), lib.FLAC__stream_decoder_delete)
     null = ffi.NULL
@@ -102,9 +107,11 @@ def decode_libflac(stream: bytes, info: StreamInfo, out: Samples) -> int:
         raise RuntimeError(f"libFLAC's decoder does not start: status {status}")
     end = lib.FLAC__STREAM_DECODER_END_OF_STREAM
     # Frame by frame: after damage libFLAC would go on searching for a next frame.
-    while client.found < len(out) and not client.is_damaged:
+    while client.found < info.total_samples and not client.is_damaged:
         done = lib.FLAC__stream_decoder_process_single(decoder)
         if not done or lib.FLAC__stream_decoder_get_state(decoder) >= end:
             break
     lib.FLAC__stream_decoder_finish(decoder)
-    return client.found if not client.is_damaged else min(client.found, len(out) - 1)
+    if client.is_damaged:
+        return min(client.found, info.total_samples - 1)
+    return client.found

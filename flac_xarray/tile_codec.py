@@ -27,9 +27,11 @@ from flac_xarray.tile_choice import EFFORTS, choose
 from flac_xarray.transforms.pipeline import Coded, undo_plan
 from flac_xarray.transforms.plan import Plan
 from flac_xarray.transforms.values import (
+    check_parts,
     from_parts,
     part_dtype,
     parts_shape,
+    parts_view,
     to_parts,
 )
 
@@ -210,36 +212,34 @@ def decode_tile(
     if (out.shape, out.dtype) != (tuple(shape), numpy_form):
         raise ValueError(f"out is {out.dtype} {out.shape}: not {numpy_form} {shape}")
 
-    def get_samples(count: int, channels: int | None) -> tuple[NDArray[Any], int]:
-        info = header.info
-        samples = flac_frames.decode_samples(
-            info,
+    def get_samples(values: NDArray[Any], planes: int | None) -> None:
+        flac_frames.decode_into(
+            header.info,
             frames,
-            count=count,
-            channels=channels or info.channels,
+            values,
+            planes=planes,
             is_checked=is_checked,
+            verify_md5=verify_md5,
         )
-        if verify_md5 and any(info.md5):
-            found = flac_frames.samples_md5(samples, info.bits_per_sample)
-            if found != info.md5:
-                raise CorruptTileError("the tile's samples do not have its MD5")
-        return samples, info.bits_per_sample
 
     if header.plan.fill is not None:
-        get_samples(1, 1)
+        get_samples(np.empty(1, np.int32), 1)
         if len(header.plan.fill) != numpy_form.itemsize:
             raise CorruptTileError("the fill pattern has another size than a pixel")
         out[...] = np.frombuffer(header.plan.fill, numpy_form)[0]
         return out
-    kind, parts_form = part_dtype(dtype), parts_shape(out.shape, dtype)
-    # Straight into the caller's array where one part is one pixel.
-    in_place = out.flags.c_contiguous or out.shape == parts_form
-    if in_place and numpy_form.kind in "iuf":
-        undo_plan(header.plan, side, out.view(kind).reshape(parts_form), get_samples)
-        return out
-    parts = np.empty(parts_form, kind)
-    undo_plan(header.plan, side, parts, get_samples)
-    from_parts(parts, dtype, out)
+    # Straight into the caller's array where there is a view of its parts.
+    parts, scratch = parts_view(out, dtype), None
+    is_apart = parts is None
+    if parts is None:
+        parts = np.empty(parts_shape(shape, dtype), part_dtype(dtype))
+        # Else that array has room for what comes before the parts.
+        if out.flags.c_contiguous:
+            scratch = out.reshape(-1).view(np.uint8)
+    undo_plan(header.plan, side, parts, get_samples, scratch)
+    check_parts(parts, dtype)
+    if is_apart:
+        from_parts(parts, dtype, out)
     return out
 
 
@@ -268,7 +268,7 @@ def _is_constant(tile: NDArray[Any], parts: NDArray[np.integer[Any]]) -> bool:
     )
 
 
-def _read_header(data: bytes | memoryview) -> tuple[TileHeader, bytes]:
+def _read_header(data: bytes | memoryview) -> tuple[TileHeader, bytes | memoryview]:
     info, blocks, offset = flac_stream.unpack_stream(data)
     comments = flac_stream.unpack_comments(blocks)
     side = flac_stream.unpack_application(SIDE_ID, blocks)

@@ -45,7 +45,11 @@ def libflac_decode(info, frames):
     from flac_xarray.libflac import decode_libflac
 
     out = np.empty((info.total_samples, info.channels), np.int32)
-    assert decode_libflac(pack_stream(info, [], frames), info, out) == len(out)
+
+    def put(start, samples):
+        out[start : start + len(samples)] = samples
+
+    assert decode_libflac(pack_stream(info, [], frames), info, put) == len(out)
     return out
 
 

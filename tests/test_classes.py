@@ -10,7 +10,7 @@ from flac_xarray import _classes
 from flac_xarray.errors import CorruptTileError
 from flac_xarray.tile_codec import decode_tile, encode_tile, read_tile_header
 from flac_xarray.transforms.classes import class_bits, pack_classes, take_classes
-from flac_xarray.transforms.side import SideReader, store_piece
+from flac_xarray.transforms.side import SideReader, pack_piece, store_piece
 
 PIECE = 32
 
@@ -199,10 +199,17 @@ def test_the_coder_is_told_how_many_bits():
 def test_a_piece_that_is_too_long_is_refused():
     reader = SideReader(store_piece(bytes(1000)))
     with pytest.raises(CorruptTileError, match="expected 0 to"):
-        take_classes(reader, (1, 4, 4), 2, np.dtype("i1"))
+        take_classes(reader, 2, np.empty((1, 4, 4), "i1"))
     reader = SideReader(pack_classes(np.zeros((1, 4, 4), np.uint8), 1))
     with pytest.raises(CorruptTileError, match="expected bytes"):
-        take_classes(reader, (1, 4, 4), 1, np.dtype("i2"))
+        take_classes(reader, 1, np.empty((1, 4, 4), "i2"))
+
+
+def test_a_piece_that_is_compressed_is_refused():
+    # A few bytes would unpack to twice the tile.
+    reader = SideReader(pack_piece(bytes(1000)))
+    with pytest.raises(CorruptTileError, match="must be stored"):
+        take_classes(reader, 2, np.empty((1, 40, 40), "i1"))
 
 
 def test_a_map_of_classes_is_a_fraction_of_its_runs():

@@ -8,12 +8,14 @@ from hypothesis import strategies as st
 
 from flac_xarray.errors import CorruptTileError, FormatError
 from flac_xarray.transforms.masks import (
+    blocks_of,
     find_runs,
+    open_counts,
     pack_counts,
     pack_gaps,
     pack_mask,
-    take_counts,
-    take_gaps,
+    spread_gaps,
+    spread_mask,
     take_mask,
 )
 from flac_xarray.transforms.pipeline import apply_plan, undo_plan
@@ -26,7 +28,13 @@ from flac_xarray.transforms.predict import (
 )
 from flac_xarray.transforms.scaling import Scale, find_scale, unscale_ints
 from flac_xarray.transforms.side import SideReader, pack_piece
-from flac_xarray.transforms.streams import pack_residual, take_residual
+from flac_xarray.transforms.streams import (
+    pack_residual,
+    pack_runs,
+    spread_runs,
+    take_pairs,
+    take_residual,
+)
 from flac_xarray.transforms.values import order_floats
 from flac_xarray.transforms.words import join_words, split_words
 
@@ -171,8 +179,8 @@ def test_piece_is_laid_out_as_specified():
 def test_pieces_come_back(effort, data):
     packed = pack_piece(data, effort=effort) + pack_piece(b"next", effort=effort)
     reader = SideReader(packed)
-    assert reader.take(len(data)) == data
-    assert reader.take(10, 0) == b"next"
+    assert reader.take(len(data)).tobytes() == data
+    assert reader.take(10, 0).tobytes() == b"next"
     with pytest.raises(CorruptTileError, match="ends before"):
         reader.take(1)
 
@@ -184,7 +192,7 @@ def test_piece_larger_than_the_tile_allows_is_not_unpacked():
         SideReader(bomb).take(100)
     # A header that lies about the size yields no more than it says.
     lying = bomb[:4] + (100).to_bytes(4, "little") + bomb[8:]
-    assert SideReader(lying).take(100) == bytes(100)
+    assert SideReader(lying).take(100).tobytes() == bytes(100)
 
 
 @given(st.binary(max_size=100), st.integers(0, 300))
@@ -202,13 +210,89 @@ def test_runs_by_hand():
 def test_masks_and_gaps_come_back(share):
     mask = noise((2, 70, 33), np.dtype("u1")) < share
     reader = SideReader(pack_mask(mask) + pack_gaps(mask))
-    np.testing.assert_array_equal(take_mask(reader, mask.shape), mask)
-    np.testing.assert_array_equal(take_gaps(reader, mask.size), np.flatnonzero(mask))
+    taken = take_mask(reader, mask.shape)
+    assert taken.count == np.count_nonzero(mask)
+    blocks = [taken.block(at) for at in blocks_of(mask.shape)]
+    np.testing.assert_array_equal(np.concatenate(blocks), mask)
+    flat = np.zeros(mask.size, np.int16)
+    flat[mask.size - taken.count :] = 7
+    spread_gaps(open_counts(reader, mask.size, 0, mask.size), flat)
+    np.testing.assert_array_equal(flat, 7 * mask.reshape(-1))
+
+
+@pytest.mark.parametrize("shape", [(3, 300, 700), (1, 2, 99_999), (400, 20, 30)])
+@pytest.mark.parametrize("length", [1, 3, 40, 100_000])
+def test_what_takes_many_blocks_comes_back(shape, length):
+    rng = np.random.default_rng(length)
+    size = int(np.prod(shape))
+    lengths = rng.integers(1, 2 * length, 2 * size // length + 2)
+    mask = np.repeat(np.arange(len(lengths)) & 1 == 1, lengths)[:size].reshape(shape)
+    reader = SideReader(pack_mask(mask) + pack_gaps(mask))
+    taken = take_mask(reader, shape)
+    values = rng.integers(1, 99, size)
+    expected = np.zeros(size, np.int64)
+    expected[mask.reshape(-1)] = values[: taken.count]
+    for spread in (
+        lambda flat: spread_mask(taken, flat),
+        lambda flat: spread_gaps(open_counts(reader, size, 0, size), flat),
+    ):
+        flat = np.zeros(size, np.int64)
+        flat[size - taken.count :] = values[: taken.count]
+        spread(flat)
+        np.testing.assert_array_equal(flat, expected)
+    for form in ("apart", "pairs"):
+        numbers = expected.astype(np.int8)
+        side = []
+        kept = pack_runs(numbers, form, 5, side)
+        flat = np.zeros(size, np.int8)
+        if form == "pairs":
+            take_pairs(SideReader(b"".join(side)), flat)
+        else:
+            flat[size - len(kept) :] = kept
+            counts = open_counts(SideReader(b"".join(side)), size, 1, size)
+            spread_runs(counts, flat)
+        np.testing.assert_array_equal(flat, numbers)
 
 
 def test_counts_come_back():
     counts = np.array([0, 254, 255, 256, 1 << 31])
-    assert take_counts(SideReader(pack_counts(counts)), 5).tolist() == counts.tolist()
+    taken = open_counts(SideReader(pack_counts(counts)), 5, 0, 1 << 32)
+    assert np.concatenate(list(taken.blocks())).tolist() == counts.tolist()
+
+
+@pytest.mark.parametrize(
+    ("low", "rests", "word"),
+    [
+        ([255], [], "more long counts"),
+        ([254, 255], [0, 0], "fewer long counts"),
+        ([254], [0], "fewer long counts"),
+    ],
+)
+def test_long_counts_are_as_many_as_there_are(low, rests, word):
+    planes = np.array(rests, "<u4").view("u1").reshape(-1, 4).T.tobytes()
+    side = SideReader(pack_piece(bytes(low)) + pack_piece(planes))
+    with pytest.raises(CorruptTileError, match=word):
+        list(open_counts(side, 9, 0, 999).blocks())
+    odd = SideReader(pack_piece(bytes(low)) + pack_piece(bytes(6)))
+    with pytest.raises(CorruptTileError, match="cut off"):
+        open_counts(odd, 9, 0, 999)
+
+
+@pytest.mark.parametrize("gaps", [[3, 3, 2], [0, 0, 8], [9, 0, 0], [0, 9, 0]])
+def test_gaps_that_leave_their_array(gaps):
+    flat = np.zeros(10, np.int16)
+    counts = open_counts(SideReader(pack_counts(np.array(gaps))), 10, 0, 10)
+    with pytest.raises(CorruptTileError, match="of 10"):
+        spread_gaps(counts, flat)
+
+
+@pytest.mark.parametrize("lengths", [[9, 1], [8], [0] * 9, [0] * 11, [1 << 32, 1]])
+def test_runs_that_do_not_fill_their_array(lengths):
+    flat = np.zeros(10, np.int16)
+    with pytest.raises(CorruptTileError, match=r"runs hold|expected|long counts"):
+        spread_runs(
+            open_counts(SideReader(pack_counts(np.array(lengths))), 10, 1, 10), flat
+        )
 
 
 @pytest.mark.parametrize("counts", [[5, 5], [1 << 32] * 2, [199]])
@@ -221,7 +305,9 @@ def test_mask_of_another_size(counts):
 def test_packed_residuals_come_back(dtype):
     values = noise((500,), np.dtype(dtype))
     reader = SideReader(pack_residual(values, 5))
-    np.testing.assert_array_equal(take_residual(reader, 500, values.dtype), values)
+    out = np.empty_like(values)
+    take_residual(reader, out)
+    np.testing.assert_array_equal(out, values)
 
 
 # --- plans
@@ -297,11 +383,12 @@ def undo(coded, shape, dtype):
     """Undo a plan with the very samples that encoding gave."""
     parts = np.empty(shape, dtype)
 
-    def get_samples(count, channels):
+    def get_samples(out, planes):
         samples = coded.samples
-        assert len(samples) == count
-        assert channels in (None, 1 if samples.ndim == 1 else samples.shape[1])
-        return samples, coded.bits_per_sample
+        assert planes in (None, 1 if samples.ndim == 1 else samples.shape[1])
+        if planes is None:
+            samples = join_words(samples, coded.bits_per_sample, out.dtype)
+        out[...] = samples.T.reshape(-1)
 
     plan = Plan.unpack(coded.plan.pack())
     undo_plan(plan, coded.side, parts, get_samples)
@@ -323,6 +410,7 @@ def undo(coded, shape, dtype):
         Plan(runs="apart"),
         Plan(runs="apart", packed=True),
         Plan(runs="pairs", palette="u1"),
+        Plan(runs="pairs", palette="u1", across=True),
         Plan(offset=("u2", -7)),
         Plan(pixel=True),
     ],

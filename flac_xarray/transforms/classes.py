@@ -40,18 +40,15 @@ def pack_classes(values: Ints, bits: int) -> bytes:
     return store_piece(_classes.encode(data, bits))
 
 
-def take_classes(
-    reader: SideReader, shape: tuple[int, ...], bits: int, dtype: np.dtype[Any]
-) -> Ints:
-    """Undo `pack_classes`.
+def take_classes(reader: SideReader, bits: int, out: Ints) -> None:
+    """Undo `pack_classes` into an array of the values' shape.
 
     Raises
     ------
     CorruptTileError
         The values of the tile have another size than a byte, or there is no such piece.
     """
-    if dtype.itemsize != 1:
-        raise CorruptTileError(f"classes in a tile of {dtype}: expected bytes")
-    values = np.empty(shape, np.uint8)
-    _classes.decode(reader.take(2 * values.size + 64, 0), values, bits)
-    return values.view(dtype)
+    if out.itemsize != 1:
+        raise CorruptTileError(f"classes in a tile of {out.dtype}: expected bytes")
+    data = reader.take_stored(2 * out.size + 64)
+    _classes.decode(data, out.view(np.uint8), bits)

@@ -2,13 +2,15 @@
 
 Strategy: `apply_plan` turns the parts of a tile into samples and side data and says how
 wide the samples are; `undo_plan` asks for the samples once side data has told how many
-there must be. Neither knows FLAC.
+there must be, and where they go. Neither knows FLAC.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -18,10 +20,13 @@ from flac_xarray.errors import CorruptTileError
 from flac_xarray.transforms.bands import band_order, is_void_alike, plane_groups
 from flac_xarray.transforms.classes import pack_classes, take_classes
 from flac_xarray.transforms.masks import (
+    PackedMask,
+    blocks_of,
+    open_counts,
     pack_gaps,
     pack_mask,
-    scatter,
-    take_gaps,
+    spread_gaps,
+    spread_mask,
     take_mask,
 )
 from flac_xarray.transforms.plan import Plan
@@ -31,9 +36,10 @@ from flac_xarray.transforms.streams import (
     pack_palette,
     pack_residual,
     pack_runs,
+    spread_runs,
+    take_pairs,
     take_palette,
     take_residual,
-    take_runs,
 )
 from flac_xarray.transforms.values import (
     add_offset,
@@ -44,7 +50,7 @@ from flac_xarray.transforms.values import (
     parts_to_ints,
     to_ranks,
 )
-from flac_xarray.transforms.words import join_words, split_words
+from flac_xarray.transforms.words import split_words
 
 __all__ = [
     "MAX_CHANNELS",
@@ -58,7 +64,8 @@ __all__ = [
 
 Ints = NDArray[np.integer[Any]]
 Mask = NDArray[np.bool_]
-GetSamples = Callable[[int, int | None], tuple[Ints, int]]
+GetSamples = Callable[[Ints, int | None], None]
+Bytes = bytes | memoryview
 
 MAX_CHANNELS: Final = 8
 _WIDE_BITS: Final = 24
@@ -165,8 +172,17 @@ def apply_plan(parts: Ints, plan: Plan, effort: int = 5) -> Coded:
     return code_values(map_parts(parts, plan, effort), plan, effort)
 
 
-def undo_plan(plan: Plan, side: bytes, parts: Ints, get_samples: GetSamples) -> None:
+def undo_plan(
+    plan: Plan,
+    side: Bytes,
+    parts: Ints,
+    get_samples: GetSamples,
+    scratch: NDArray[np.uint8] | None = None,
+) -> None:
     """Undo `apply_plan` into `parts`.
+
+    Takes as much memory as the values, once more, and a bit a pixel for voids; twice as
+    much where values and parts have other sizes.
 
     Parameters
     ----------
@@ -175,8 +191,11 @@ def undo_plan(plan: Plan, side: bytes, parts: Ints, get_samples: GetSamples) -> 
     parts : ndarray of integers, shape (plane, row, col)
         Filled.
     get_samples
-        Called once with the number of samples that there must be and, where the plan
-        says it, of channels; gives the samples and their bits.
+        Called once with a flat array to fill and, where the plan says it, the number of
+        channels that there must be, one after another; else the channels of a sample
+        are the digits of a value.
+    scratch
+        Bytes to work in, instead of new ones; used where there are enough.
 
     Raises
     ------
@@ -186,18 +205,17 @@ def undo_plan(plan: Plan, side: bytes, parts: Ints, get_samples: GetSamples) -> 
     reader, shape = SideReader(side), parts.shape
     valid = None if plan.void is None else take_mask(reader, shape)
     dtype = _value_dtype(plan, parts.dtype)
-    palette = take_palette(reader, parts.size, parts.dtype) if plan.palette else None
-    residual = _residual(plan, dtype, shape, valid, reader, get_samples)
-    values = parts if dtype == parts.dtype else np.empty(shape, dtype)
+    palette = None
+    if plan.palette:
+        most = min(parts.size, 1 << 8 * dtype.itemsize)
+        palette = take_palette(reader, most, parts.dtype)
+    residual = _empty(shape, np.dtype(f"i{dtype.itemsize}"), scratch)
+    _take_residual(residual, plan, valid, reader, get_samples)
+    is_alike = dtype.itemsize == parts.itemsize
+    values = parts.view(dtype) if is_alike else np.empty(shape, dtype)
     _undo_prediction(residual, plan, values)
-    if palette is not None:
-        parts[...] = from_ranks(values, palette)
-    elif plan.offset:
-        parts[...] = add_offset(values, plan.offset[1], parts.dtype)
-    elif plan.scale:
-        parts[...] = ints_to_parts(values, plan.scale, parts.dtype)
-    if plan.order:
-        parts[...] = order_floats(parts)
+    del residual
+    _undo_values(values, plan, palette, parts)
     if valid is not None:
         _fill_void(parts, plan.void or b"", valid)
 
@@ -211,10 +229,28 @@ def _undo_prediction(residual: Ints, plan: Plan, values: Ints) -> None:
         values[band] += values[plan.bands[band]]
 
 
-def _fill_void(parts: Ints, void: bytes, valid: Mask) -> None:
+def _undo_values(values: Ints, plan: Plan, palette: Ints | None, parts: Ints) -> None:
+    """Undo the maps of single pixels, which may share their memory, block by block."""
+    for at in blocks_of(parts.shape):
+        some, out = values[at], parts[at]
+        if palette is not None:
+            out[...] = from_ranks(some, palette)
+        elif plan.offset:
+            out[...] = add_offset(some, plan.offset[1], parts.dtype)
+        elif plan.scale:
+            out[...] = ints_to_parts(some, plan.scale, parts.dtype)
+        elif not plan.order:
+            return
+        if plan.order:
+            out[...] = order_floats(out)
+
+
+def _fill_void(parts: Ints, void: bytes, valid: PackedMask) -> None:
     if len(void) != parts.dtype.itemsize:
         raise CorruptTileError("the void pattern has another size than a pixel")
-    np.copyto(parts, np.frombuffer(void, parts.dtype)[0], where=~valid)
+    pixel = np.frombuffer(void, parts.dtype)[0]
+    for at in blocks_of(parts.shape):
+        np.copyto(parts[at], pixel, where=~valid.block(at))
 
 
 def _apply_values(parts: Ints, plan: Plan, effort: int, side: list[bytes]) -> Ints:
@@ -263,65 +299,77 @@ def _keep(
     return flat if flat.size else np.zeros(1, residual.dtype)
 
 
-def _residual(  # the state of one decode
+def _empty(
+    shape: tuple[int, ...], dtype: np.dtype[Any], scratch: NDArray[np.uint8] | None
+) -> Ints:
+    nbytes = math.prod(shape) * dtype.itemsize
+    if scratch is None or scratch.size < nbytes:
+        return np.empty(shape, dtype)
+    return scratch[:nbytes].view(dtype).reshape(shape)
+
+
+def _take_residual(
+    residual: Ints,
     plan: Plan,
-    dtype: np.dtype[Any],
-    shape: tuple[int, ...],
-    valid: Mask | None,
+    valid: PackedMask | None,
     reader: SideReader,
     get_samples: GetSamples,
-) -> Ints:
-    """Undo `_keep`: residuals of the values' size, in stored order."""
-    signed = np.dtype(f"i{dtype.itemsize}")
-    count = size = int(np.prod(shape, dtype=np.int64))
-    lengths = at = kept = None
-    if plan.runs:
-        runs = take_runs(reader, size, plan.runs)
-        lengths, count = runs.lengths, len(runs.lengths)
-        if runs.values is not None:
-            get_samples(1, 1)
-            return np.repeat(runs.values.astype(signed), lengths).reshape(shape)
-    elif plan.classes:
-        get_samples(1, 1)
-        return take_classes(reader, shape, plan.classes, signed)
+) -> None:
+    """Undo `_keep`: residuals of the values' size, in stored order.
+
+    What is fewer is put at the end of the array, and spread over it from there.
+    """
+    flat, (planes, height, _) = residual.reshape(-1), residual.shape
+    take = partial(_take, plan, planes=planes, reader=reader, get_samples=get_samples)
+    if plan.classes and not plan.runs:
+        get_samples(_nothing(), 1)
+        take_classes(reader, plan.classes, residual)
+        return
+    if plan.runs == "pairs":
+        get_samples(_nothing(), 1)
+        take_pairs(reader, flat)
+    elif plan.runs:
+        lengths = open_counts(reader, flat.size, 1, flat.size)
+        take(flat[flat.size - len(lengths) :])
+        spread_runs(lengths, flat)
     elif plan.sparse:
-        at = take_gaps(reader, size)
-        count = len(at)
+        gaps = open_counts(reader, flat.size, 0, flat.size)
+        take(flat[flat.size - len(gaps) :])
+        spread_gaps(gaps, flat)
     elif valid is not None and not plan.across:
-        kept = valid[:, row_order(shape[1], plan.predictor)]
-        count = int(np.count_nonzero(kept))
-    flat = _flat(plan, signed, count, shape[0], reader, get_samples)
-    if lengths is not None:
-        flat = np.repeat(flat, lengths)
-    elif at is not None:
-        flat, samples = np.zeros(size, signed), flat
-        flat[at] = samples
-    elif kept is not None:
-        flat = scatter(flat, kept)
-    residual = flat.reshape(shape)
+        take(flat[flat.size - valid.count :])
+        spread_mask(valid.in_order(row_order(height, plan.predictor)), flat)
+    else:
+        take(flat)
     if plan.across:
-        residual = np.add.accumulate(residual, axis=2, dtype=signed)
-    return residual
+        for at in blocks_of(residual.shape):
+            part = residual[at]
+            part[...] = np.add.accumulate(part, axis=2, dtype=part.dtype)
 
 
-def _flat(  # the state of one decode
+def _take(
     plan: Plan,
-    dtype: np.dtype[Any],
-    count: int,
+    out: Ints,
+    *,
     planes: int,
     reader: SideReader,
     get_samples: GetSamples,
-) -> Ints:
+) -> None:
+    """Fill a flat array with what was stored of the residuals."""
     if plan.packed:
-        get_samples(1, 1)
-        return take_residual(reader, count, dtype)
-    if plan.pixel:
-        if count % planes:
+        get_samples(_nothing(), 1)
+        take_residual(reader, out)
+    elif plan.pixel:
+        if out.size % planes:
             raise CorruptTileError("planes of a tile cannot be its channels")
-        samples, _ = get_samples(count // planes, planes)
-        return samples.reshape(-1, planes).T.astype(dtype).reshape(-1)
-    samples, bits = get_samples(max(count, 1), None)
-    return join_words(samples, bits, dtype)[:count]
+        get_samples(out, planes)
+    else:
+        get_samples(out if out.size else _nothing(), None)
+
+
+def _nothing() -> Ints:
+    """Where a sample without meaning goes."""
+    return np.empty(1, np.int32)
 
 
 def _words(flat: Ints) -> tuple[int, int]:

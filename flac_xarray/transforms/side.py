@@ -10,11 +10,14 @@ from __future__ import annotations
 import lzma
 import struct
 import zlib
-from typing import Final
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
 
 from flac_xarray.errors import CorruptTileError
 
-__all__ = ["SideReader", "pack_piece", "store_piece"]
+__all__ = ["Piece", "SideReader", "pack_piece", "store_piece"]
 
 # method, LZMA properties, reserved, nbytes, packed nbytes
 _PIECE: Final = struct.Struct("<BBHII")
@@ -23,6 +26,8 @@ DEFLATE: Final = 1
 LZMA: Final = 2
 _MIN_DICT: Final = 1 << 12
 _MAX_DICT: Final = 1 << 30
+_STEP: Final = 1 << 15
+"""Bytes that go into and come out of an unpacker at once."""
 _NOISE: Final = 0.9
 """What a quick deflate cannot shrink to this share is not worth LZMA's time."""
 _LZMA_EFFORT: Final = 3
@@ -55,7 +60,7 @@ def pack_piece(data: bytes, *, effort: int = 5, pixel_nbytes: int = 1) -> bytes:
 
     Examples
     --------
-    >>> SideReader(pack_piece(bytes(1000))).take(1000) == bytes(1000)
+    >>> SideReader(pack_piece(bytes(1000))).take(1000).tobytes() == bytes(1000)
     True
     """
     quick = _deflate(data, 1)
@@ -66,7 +71,7 @@ def pack_piece(data: bytes, *, effort: int = 5, pixel_nbytes: int = 1) -> bytes:
     else:
         bits = pixel_nbytes.bit_length() - 1
         properties = _pack_properties(0, bits, bits)
-        filters = _lzma_filters(properties, len(data))
+        filters = _lzma_filters(properties, _dict_size(len(data)))
         is_large = len(data) > _LARGE
         filters[0]["preset"] = _PRESETS[effort][is_large]
         packed = lzma.compress(data, format=lzma.FORMAT_RAW, filters=filters)
@@ -86,15 +91,92 @@ def _deflate(data: bytes, level: int) -> bytes:
     return packer.compress(data) + packer.flush()
 
 
+class Piece:
+    """The bytes of a piece, unpacked as they are asked for."""
+
+    def __init__(
+        self, method: int, properties: int, packed: memoryview, nbytes: int
+    ) -> None:
+        self.nbytes = nbytes
+        """All that it unpacks to."""
+        self._packed = packed
+        self._fed = self._found = 0
+        self._unpacker: Any = None
+        if method == DEFLATE:
+            self._unpacker = zlib.decompressobj(wbits=-zlib.MAX_WBITS)
+        elif method == LZMA:
+            # No longer than what it can refer to.
+            filters = _lzma_filters(properties, min(max(nbytes, _MIN_DICT), _MAX_DICT))
+            self._unpacker = lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=filters)
+
+    @property
+    def is_packed(self) -> bool:
+        """Whether it is compressed."""
+        return self._unpacker is not None
+
+    def read(self, nbytes: int) -> NDArray[np.uint8]:
+        """Give the next bytes.
+
+        Raises
+        ------
+        CorruptTileError
+            There are fewer.
+        """
+        if self._unpacker is None and nbytes <= len(self._packed) - self._fed:
+            return np.frombuffer(self._next(nbytes), np.uint8)
+        out = np.empty(nbytes, np.uint8)
+        self.read_into(out)
+        return out
+
+    def read_into(self, out: NDArray[np.uint8]) -> None:
+        """Fill a flat array with the next bytes; see `read`."""
+        at = 0
+        while at < out.size:
+            try:
+                part = self._next(out.size - at)
+            except (zlib.error, lzma.LZMAError) as error:
+                msg = f"side data does not unpack: {error}"
+                raise CorruptTileError(msg) from error
+            if not part:
+                raise CorruptTileError(
+                    f"a piece of side data has {self._found + at} bytes: "
+                    f"expected {self.nbytes}"
+                )
+            out[at : at + len(part)] = np.frombuffer(part, np.uint8)
+            at += len(part)
+        self._found += at
+
+    def _next(self, nbytes: int) -> bytes | memoryview:
+        """Unpack up to so many bytes, none at the end."""
+        unpacker, room = self._unpacker, min(nbytes, _STEP)
+        if unpacker is None:
+            return self._feed(nbytes)
+        part, is_dry = b"", False
+        while not (part or is_dry or unpacker.eof):
+            if isinstance(unpacker, lzma.LZMADecompressor):
+                fed = self._feed(_STEP) if unpacker.needs_input else b""
+                is_dry = unpacker.needs_input and not fed
+            else:
+                fed = unpacker.unconsumed_tail or self._feed(_STEP)
+                is_dry = not fed
+            part = unpacker.decompress(fed, room)
+        return part
+
+    def _feed(self, nbytes: int) -> memoryview:
+        part = self._packed[self._fed : self._fed + nbytes]
+        self._fed += len(part)
+        return part
+
+
 class SideReader:
     """Takes pieces one after another; whatever is wrong is a CorruptTileError."""
 
-    def __init__(self, data: bytes) -> None:
-        self._data = data
+    def __init__(self, data: bytes | memoryview) -> None:
+        self._data = memoryview(data)
         self._offset = 0
 
-    def take(self, max_nbytes: int, min_nbytes: int | None = None) -> bytes:
-        """Unpack the next piece.
+    def open(self, max_nbytes: int, min_nbytes: int | None = None) -> Piece:
+        """Open the next piece, without unpacking it.
 
         Parameters
         ----------
@@ -106,7 +188,7 @@ class SideReader:
         Raises
         ------
         CorruptTileError
-            There is no such piece, or it does not unpack to the size it promises.
+            There is no such piece.
         """
         start = self._offset + _PIECE.size
         if start > len(self._data):
@@ -121,47 +203,61 @@ class SideReader:
             )
         packed = self._data[start : start + packed_nbytes]
         self._offset = start + packed_nbytes
-        data = _unpack(method, properties, packed, nbytes)
-        if len(packed) != packed_nbytes or len(data) != nbytes:
+        is_whole = len(packed) == packed_nbytes
+        if not is_whole or (method == STORED and packed_nbytes != nbytes):
             raise CorruptTileError(
-                f"a piece of side data has {len(data)} bytes: expected {nbytes}"
+                f"a piece of side data has {len(packed)} packed bytes: "
+                f"expected {packed_nbytes} for {nbytes}"
             )
-        return data
+        if method not in (STORED, DEFLATE, LZMA):
+            raise CorruptTileError(
+                f"side data packed by method {method}: this reads 0 to 2"
+            )
+        try:
+            return Piece(method, properties, packed, nbytes)
+        except (lzma.LZMAError, ValueError) as error:
+            raise CorruptTileError(f"side data does not unpack: {error}") from error
 
+    def take(self, max_nbytes: int, min_nbytes: int | None = None) -> NDArray[np.uint8]:
+        """Unpack the next piece; see `open`.
 
-def _unpack(method: int, properties: int, packed: bytes, nbytes: int) -> bytes:
-    try:
-        if method == STORED:
-            return packed
-        if method == DEFLATE:
-            return zlib.decompressobj(wbits=-15).decompress(packed, nbytes or 1)
-        if method == LZMA:
-            filters = _lzma_filters(properties, nbytes)
-            unpacker = lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=filters)
-            return unpacker.decompress(packed, nbytes)
-    except (zlib.error, lzma.LZMAError, ValueError) as error:
-        raise CorruptTileError(f"side data does not unpack: {error}") from error
-    raise CorruptTileError(f"side data packed by method {method}: this reads 0 to 2")
+        Raises
+        ------
+        CorruptTileError
+            There is no such piece, or it does not unpack to the size it promises.
+        """
+        piece = self.open(max_nbytes, min_nbytes)
+        return piece.read(piece.nbytes)
+
+    def take_stored(self, max_nbytes: int) -> NDArray[np.uint8]:
+        """Give the next piece, which may not be compressed.
+
+        Raises
+        ------
+        CorruptTileError
+            There is no such piece.
+        """
+        piece = self.open(max_nbytes, 0)
+        if piece.is_packed:
+            raise CorruptTileError("a piece that must be stored is compressed")
+        return piece.read(piece.nbytes)
 
 
 def _pack_properties(lc: int, lp: int, pb: int) -> int:
     return (pb * 5 + lp) * 9 + lc
 
 
-def _lzma_filters(properties: int, nbytes: int) -> list[dict[str, int]]:
-    """Describe raw LZMA: properties as in .lzma files, dictionary >= data."""
+def _lzma_filters(properties: int, dict_size: int) -> list[dict[str, int]]:
+    """Describe raw LZMA: properties as in .lzma files."""
     if properties >= _PROPERTIES:
         raise ValueError(f"LZMA properties {properties}")
     rest, lc = divmod(properties, 9)
     pb, lp = divmod(rest, 5)
     return [
-        {
-            "id": lzma.FILTER_LZMA1,
-            "dict_size": min(
-                max(_MIN_DICT, 1 << max(nbytes - 1, 0).bit_length()), _MAX_DICT
-            ),
-            "lc": lc,
-            "lp": lp,
-            "pb": pb,
-        }
+        {"id": lzma.FILTER_LZMA1, "dict_size": dict_size, "lc": lc, "lp": lp, "pb": pb}
     ]
+
+
+def _dict_size(nbytes: int) -> int:
+    """Give the format's dictionary for that many bytes."""
+    return min(max(_MIN_DICT, 1 << max(nbytes - 1, 0).bit_length()), _MAX_DICT)

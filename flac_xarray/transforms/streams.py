@@ -7,41 +7,36 @@ upper bytes of small ones are zero whatever their sign.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from flac_xarray.errors import CorruptTileError
 from flac_xarray.transforms.masks import (
+    BLOCK,
+    PIXELS,
+    PackedCounts,
+    Rests,
     find_runs,
     pack_counts,
     pack_rests,
-    take_counts,
-    widen_counts,
+    repeated,
 )
 from flac_xarray.transforms.side import SideReader, pack_piece
 
 __all__ = [
-    "Runs",
     "pack_palette",
     "pack_residual",
     "pack_runs",
+    "spread_runs",
+    "take_pairs",
     "take_palette",
     "take_residual",
-    "take_runs",
 ]
 
 Ints = NDArray[np.integer[Any]]
-
-
-class Runs(NamedTuple):
-    """Runs of equal residuals."""
-
-    lengths: NDArray[np.int64]
-    """At least 1 each."""
-    values: Ints | None
-    """What is repeated, None where that is not with the lengths."""
 
 
 def pack_palette(palette: Ints, effort: int) -> bytes:
@@ -52,10 +47,15 @@ def pack_palette(palette: Ints, effort: int) -> bytes:
 
 def take_palette(reader: SideReader, max_count: int, dtype: np.dtype[Any]) -> Ints:
     """Undo `pack_palette`."""
-    data = reader.take(max_count * dtype.itemsize, dtype.itemsize)
-    if len(data) % dtype.itemsize:
+    piece = reader.open(max_count * dtype.itemsize, dtype.itemsize)
+    if piece.nbytes % dtype.itemsize:
         raise CorruptTileError("the palette of a tile is cut off")
-    return np.add.accumulate(_from_planes(data, dtype), dtype=dtype)
+    palette = np.empty(piece.nbytes // dtype.itemsize, dtype)
+    for plane in _planes_of(palette):
+        piece.read_into(plane)
+    # Forwards, so each sum is there when the next one needs it.
+    np.add.accumulate(palette, dtype=dtype, out=palette)
+    return palette
 
 
 def pack_residual(flat: Ints, effort: int) -> bytes:
@@ -71,10 +71,15 @@ def pack_residual(flat: Ints, effort: int) -> bytes:
     )
 
 
-def take_residual(reader: SideReader, count: int, dtype: np.dtype[Any]) -> Ints:
-    """Undo `pack_residual`."""
-    planes = [reader.take(count) for _ in range(dtype.itemsize)] if count else []
-    return _unfold(_from_planes(b"".join(planes), dtype))
+def take_residual(reader: SideReader, out: Ints) -> None:
+    """Undo `pack_residual` into a flat array."""
+    if not out.size:
+        return
+    for plane in _planes_of(out):
+        reader.open(out.size).read_into(plane)
+    for start in range(0, out.size, PIXELS):
+        part = out[start : start + PIXELS]
+        part[...] = _unfold(part)
 
 
 def pack_runs(flat: Ints, form: str, effort: int, side: list[bytes]) -> Ints:
@@ -94,37 +99,77 @@ def pack_runs(flat: Ints, form: str, effort: int, side: list[bytes]) -> Ints:
     return values[:0]
 
 
-def take_runs(reader: SideReader, size: int, form: str) -> Runs:
-    """Undo `pack_runs`: runs that fill `size` residuals.
+def spread_runs(lengths: PackedCounts, flat: Ints) -> None:
+    """Undo `pack_runs`, form ``apart``: repeat the numbers at the end of an array.
+
+    Parameters
+    ----------
+    lengths
+        Lengths less 1.
+    flat : ndarray of integers
+        Filled.
 
     Raises
     ------
     CorruptTileError
-        They do not.
+        The runs do not fill it.
     """
-    values = None
-    if form == "apart":
-        lengths = take_counts(reader, size, 1) + 1
-    else:
-        data = np.frombuffer(reader.take(2 * size, 2), np.uint8)
-        if len(data) % 2:
-            raise CorruptTileError("the runs of a tile are cut off")
-        pairs = data.reshape(-1, 2)
+    source, start = flat.size - len(lengths), 0
+    for block in lengths.blocks():
+        values = flat[source : source + block.size].copy()
+        source += block.size
+        # Those that are left need a place each, so none of them is overwritten.
+        start = _repeat(values, block, flat[:source], start)
+    _check_full(start, flat.size)
+
+
+def take_pairs(reader: SideReader, flat: Ints) -> None:
+    """Undo `pack_runs`, form ``pairs``, into an array.
+
+    Raises
+    ------
+    CorruptTileError
+        The runs do not fill it.
+    """
+    piece = reader.open(2 * flat.size, 2)
+    if piece.nbytes % 2:
+        raise CorruptTileError("the runs of a tile are cut off")
+    rests, start = Rests(reader, flat.size), 0
+    for at in range(0, piece.nbytes, 2 * BLOCK):
+        pairs = piece.read(min(2 * BLOCK, piece.nbytes - at)).reshape(-1, 2)
         values = _unfold(np.ascontiguousarray(pairs[:, 0]).view(np.int8))
-        lengths = widen_counts(np.ascontiguousarray(pairs[:, 1]), reader) + 1
-    if lengths.sum() != size:
-        raise CorruptTileError(f"runs hold {lengths.sum()} pixels: expected {size}")
-    return Runs(lengths, values)
+        start = _repeat(values, rests.widen(pairs[:, 1]), flat, start)
+    rests.check_used()
+    _check_full(start, flat.size)
+
+
+def _repeat(values: Ints, rests: NDArray[np.int64], flat: Ints, start: int) -> int:
+    """Put runs, of lengths less 1, behind each other; give where the last one ends."""
+    lengths = rests + 1
+    stop = start + int(lengths.sum())
+    if stop > flat.size:
+        raise CorruptTileError(
+            f"runs hold {stop} pixels and more: expected {flat.size} of these"
+        )
+    for part in repeated(values, lengths, lambda: PIXELS):
+        flat[start : start + part.size] = part
+        start += part.size
+    return stop
+
+
+def _check_full(found: int, size: int) -> None:
+    if found != size:
+        raise CorruptTileError(f"runs hold {found} pixels: expected {size}")
+
+
+def _planes_of(ints: Ints) -> Iterator[NDArray[np.uint8]]:
+    """Give the lowest bytes of all, then the next ones, and so on, as views."""
+    yield from ints.view(np.uint8).reshape(-1, ints.itemsize).T
 
 
 def _to_planes(ints: Ints) -> bytes:
     width = ints.dtype.itemsize
     return np.ascontiguousarray(ints.view(np.uint8).reshape(-1, width).T).tobytes()
-
-
-def _from_planes(data: bytes, dtype: np.dtype[Any]) -> Ints:
-    planes = np.frombuffer(data, np.uint8).reshape(dtype.itemsize, -1)
-    return np.ascontiguousarray(planes.T).view(dtype).reshape(-1)
 
 
 def _fold(ints: Ints) -> Ints:

@@ -19,6 +19,7 @@ from flac_xarray.transforms.scaling import Scale, scale_floats, unscale_ints
 
 __all__ = [
     "add_offset",
+    "check_parts",
     "distinct",
     "from_parts",
     "from_ranks",
@@ -27,6 +28,7 @@ __all__ = [
     "part_dtype",
     "parts_shape",
     "parts_to_ints",
+    "parts_view",
     "to_parts",
     "to_ranks",
 ]
@@ -104,8 +106,20 @@ def to_parts(tile: Pixels, name: str) -> Ints:
     return ints
 
 
-def from_parts(parts: Ints, name: str, out: Pixels) -> None:
-    """Undo `to_parts` into `out`, an array of the tile's shape.
+def parts_view(tile: Pixels, name: str) -> Ints | None:
+    """Give a tile's parts as a view of it; None where there is none.
+
+    The parts of complex pixels lie between one another, and planes of a view of a
+    larger array may lie anywhere.
+    """
+    if _is_complex(name):
+        return None
+    parts = tile.view(part_dtype(name)).reshape(parts_shape(tile.shape, name))
+    return parts if np.may_share_memory(parts, tile) else None
+
+
+def check_parts(parts: Ints, name: str) -> None:
+    """Check that parts are those of pixels.
 
     Raises
     ------
@@ -113,7 +127,12 @@ def from_parts(parts: Ints, name: str, out: Pixels) -> None:
         A bool pixel is neither 0 nor 1.
     """
     if name == "bool" and parts.size and parts.max() > 1:
+        parts &= 1  # no array of bools holds anything else
         raise CorruptTileError("a bool tile holds values beyond 0 and 1")
+
+
+def from_parts(parts: Ints, name: str, out: Pixels) -> None:
+    """Undo `to_parts` into `out`, an array of the tile's shape."""
     if not _is_complex(name):
         out[...] = parts.view(out.dtype).reshape(out.shape)
         return
@@ -183,7 +202,7 @@ def from_ranks(ranks: Ints, palette: Ints) -> Ints:
     CorruptTileError
         A rank lies outside the palette.
     """
-    if ranks.size and int(ranks.max()) >= len(palette):
+    if ranks.size and not 0 <= ranks.min() <= ranks.max() < len(palette):
         raise CorruptTileError("a tile has a rank outside its palette")
     return palette[ranks]
 

@@ -17,16 +17,21 @@ int LLVMFuzzerInitialize(int *argc, char ***argv) {
 
 static void fuzz_frames(const uint8_t *data, size_t size, const uint8_t *choice) {
     int channels = choice[1] % 8 + 1, bits = choice[2] % 29 + 4;
-    int itemsize = bits <= 8 ? 1 : bits <= 16 ? 2 : 4;
+    static const int sizes[4] = {1, 2, 4, 8};
+    Output o = {0};
+    o.layout = choice[0] % 3, o.count = (choice[5] + 1) * 8;
+    o.itemsize = o.layout == INTERLEAVED ? (bits <= 8 ? 1 : bits <= 16 ? 2 : 4) : sizes[choice[0] / 3 % 4];
     int max_blocksize = (choice[3] | choice[4] << 8) % MAX_BLOCKSIZE + 1;
-    int64_t count = (choice[5] + 1) * 8, found = 0;
+    int64_t found = 0;
+    size_t nbytes = (size_t)o.count * (o.layout == JOINED ? 1 : channels) * o.itemsize;
     /* Copies of the exact size, so that one byte too far is seen. */
-    uint8_t *frames = malloc(size ? size : 1), *out = malloc((size_t)count * channels * itemsize);
+    uint8_t *frames = malloc(size ? size : 1);
+    o.data = malloc(nbytes);
     int32_t *block = malloc(sizeof(int32_t) * (size_t)max_blocksize * channels);
     if (size) memcpy(frames, data, size);
-    decode_frames(frames, size, channels, bits, count, itemsize, max_blocksize, out, block, &found);
-    if (found < 0 || found > count) abort();
-    free(frames), free(out), free(block);
+    decode_frames(frames, size, channels, bits, max_blocksize, 0, &o, block, &found);
+    if (found < 0 || found > o.count) abort();
+    free(frames), free(o.data), free(block);
 }
 
 static void fuzz_rows(const uint8_t *data, size_t size, const uint8_t *choice) {
