@@ -1,29 +1,39 @@
 """One object of a store, put together of parts that any process uploads.
 
 Strategy: objects cannot be written in place, so tiles are gathered into parts of some
-megabytes, and part 1 is kept for the header, which is known last. S3 has multipart
-uploads for it, and shows nothing before they are complete. Elsewhere parts are objects
-beside the target, which `finish` copies into it one after the other.
+megabytes, and part 1 is kept for the header, which is known last. Each store has its
+own way to make parts one object, and shows nothing before: S3 multipart uploads, Azure
+lists of blocks, Google compositions of objects beside the target. Elsewhere `finish`
+copies the parts, one after the other.
 """
 
 from __future__ import annotations
 
+import base64
 import contextlib
-import errno
 import secrets
 from collections.abc import Mapping
 from typing import Any, Final, Self
 
-from flac_xarray.errors import SourceError
-from flac_xarray.extras import what_to_install
+from flac_xarray.remote_target import RemoteTarget
 from flac_xarray.tile_batch import Part
 
-__all__ = ["MAX_PARTS", "MIN_PART_NBYTES", "S3Upload", "StagedUpload", "begin_upload"]
+__all__ = [
+    "MAX_PARTS",
+    "MIN_PART_NBYTES",
+    "AzureUpload",
+    "GcsUpload",
+    "S3Upload",
+    "StagedUpload",
+    "begin_upload",
+]
 
 MIN_PART_NBYTES: Final = 5 << 20
 """Least size of a part but the last, S3's rule."""
 MAX_PARTS: Final = 10_000
 """Most parts of one object, S3's rule."""
+MAX_COMPOSED: Final = 32
+"""Most objects that become one at a time, Google's rule."""
 
 
 class StagedUpload:
@@ -31,26 +41,31 @@ class StagedUpload:
 
     Parameters
     ----------
-    fs
-        The file system.
-    path
-        The target on it.
-    name
-        What the target is called in messages.
-    overwrite
-        Whether an existing object may be replaced.
+    target
+        What is to be written.
     """
 
     waits = True
     """Tiles wait until there are enough for a part."""
 
-    def __init__(self, fs: Any, path: str, name: str, *, overwrite: bool) -> None:
-        self.fs = fs
-        self.path = path
-        self.name = name
-        self.overwrite = overwrite
-        folder, _, file = path.rpartition("/")
+    def __init__(self, target: RemoteTarget) -> None:
+        self.target = target
+        self.name = target.name
+        self.fs = target.fs
+        self.path = target.path
+        folder, _, file = self.path.rpartition("/")
         self.staging = f"{folder}/.{file}.{secrets.token_hex(4)}.parts"
+
+    @classmethod
+    def begin(cls, target: RemoteTarget) -> Self:
+        """Start an upload.
+
+        Raises
+        ------
+        SourceError
+            The store refuses.
+        """
+        return cls(target)
 
     def put(self, number: int, data: bytes) -> tuple[Part, int]:
         """Store one part; storing it again gives the same.
@@ -65,7 +80,7 @@ class StagedUpload:
         SourceError
             The store refuses.
         """
-        with self._translated(f"part {number}"):
+        with self.target.translated(f"part {number} was not stored"):
             return Part(number, len(data), self._put(number, data)), 0
 
     def finish(self, head: bytes, parts: tuple[Part, ...]) -> None:
@@ -74,19 +89,13 @@ class StagedUpload:
         Raises
         ------
         FileExistsError
-            An object of that name has appeared, and `overwrite` is false.
+            An object of that name has appeared, and it may not be replaced.
         SourceError
             The store refuses, or the upload was finished or given up.
         """
-        self.refuse_existing()
-        with self._translated("the whole"):
+        self.target.refuse_existing()
+        with self.target.translated("the whole was not stored"):
             self._finish(head, parts)
-
-    def refuse_existing(self) -> None:
-        """Raise FileExistsError where the target may not be replaced."""
-        if not self.overwrite and self.fs.exists(self.path):
-            msg = "already exists; pass overwrite=True to replace it"
-            raise FileExistsError(errno.EEXIST, msg, self.name)
 
     def abort(self) -> None:
         """Forget the parts; what a store does not delete is no error of the write."""
@@ -96,10 +105,13 @@ class StagedUpload:
     def release(self) -> None:
         """Hold nothing: there is nothing to hold."""
 
+    def _staged(self, number: int) -> str:
+        return f"{self.staging}/{number:05d}"
+
     def _put(self, number: int, data: bytes) -> str:
         with contextlib.suppress(Exception):  # object stores have no folders
             self.fs.makedirs(self.staging, exist_ok=True)
-        self.fs.pipe_file(f"{self.staging}/{number:05d}", data)
+        self.fs.pipe_file(self._staged(number), data)
         return ""
 
     def _finish(self, head: bytes, parts: tuple[Part, ...]) -> None:
@@ -110,26 +122,13 @@ class StagedUpload:
         with self.fs.open(whole, "wb") as file:
             file.write(head)
             for part in parts:
-                data = self.fs.cat_file(f"{self.staging}/{part.number:05d}")
+                data = self.fs.cat_file(self._staged(part.number))
                 if len(data) != part.nbytes:
                     msg = f"{len(data)} bytes found of {part}"
                     raise ValueError(msg)
                 file.write(data)
         self.fs.mv(whole, self.path)
         self.abort()
-
-    @contextlib.contextmanager
-    def _translated(self, what: str) -> Any:
-        try:
-            yield
-        except (SourceError, FileExistsError):
-            raise
-        except Exception as error:
-            msg = (
-                f"cannot write {self.name}: {what} was not stored: "
-                f"{type(error).__name__}: {error}"
-            )
-            raise SourceError(msg, url=self.name) from error
 
 
 class S3Upload(StagedUpload):
@@ -138,17 +137,11 @@ class S3Upload(StagedUpload):
     upload_id: str = ""
 
     @classmethod
-    def begin(cls, fs: Any, path: str, name: str, *, overwrite: bool) -> Self:
-        """Start an upload.
-
-        Raises
-        ------
-        SourceError
-            The store refuses.
-        """
-        upload = cls(fs, path, name, overwrite=overwrite)
-        with upload._translated("nothing"):
-            answer = fs.call_s3("create_multipart_upload", **upload._which())
+    def begin(cls, target: RemoteTarget) -> Self:
+        """Start an upload; see `StagedUpload.begin`."""
+        upload = cls(target)
+        with target.translated("nothing was stored"):
+            answer = upload.fs.call_s3("create_multipart_upload", **upload._which())
         upload.upload_id = answer["UploadId"]
         return upload
 
@@ -180,6 +173,59 @@ class S3Upload(StagedUpload):
             self.fs.call_s3("abort_multipart_upload", **self._which())
 
 
+class GcsUpload(StagedUpload):
+    """Objects beside the target that Google Cloud Storage composes into it."""
+
+    def _finish(self, head: bytes, parts: tuple[Part, ...]) -> None:
+        self._put(1, head)
+        names = [self._staged(number) for number in (1, *(p.number for p in parts))]
+        level = 0
+        while len(names) > MAX_COMPOSED:
+            groups = [
+                names[at : at + MAX_COMPOSED]
+                for at in range(0, len(names), MAX_COMPOSED)
+            ]
+            names = [f"{self.staging}/{level}-{at:05d}" for at in range(len(groups))]
+            for name, group in zip(names, groups, strict=True):
+                self.fs.merge(name, group)
+            level += 1
+        self.fs.merge(self.path, names)
+        self.fs.invalidate_cache()
+        self.abort()
+
+
+class AzureUpload(StagedUpload):
+    """A blob's list of blocks; those that are never listed vanish after a week."""
+
+    def _put(self, number: int, data: bytes) -> str:
+        block = base64.b64encode(b"%05d" % number).decode()
+        self._call("stage_block", block, data, length=len(data))
+        return block
+
+    def _finish(self, head: bytes, parts: tuple[Part, ...]) -> None:
+        from azure.storage.blob import BlobBlock
+
+        blocks = [self._put(1, head), *(part.tag for part in parts)]
+        listed = [BlobBlock(block) for block in blocks]
+        # adlfs marks what is no folder.
+        self._call("commit_block_list", listed, metadata={"is_directory": "false"})
+        self.fs.invalidate_cache()
+
+    def _call(self, method: str, *args: Any, **options: Any) -> None:
+        from fsspec.asyn import sync
+
+        async def call() -> None:
+            container, blob, _ = self.fs.split_path(self.path)
+            timeouts = getattr(self.fs, "_timeout_kwargs", {})
+            async with self.fs.service_client.get_blob_client(container, blob) as to:
+                await getattr(to, method)(*args, **options, **timeouts)
+
+        sync(self.fs.loop, call)
+
+    def abort(self) -> None:
+        """Leave the blocks to Azure: there is no call that removes them."""
+
+
 def begin_upload(
     url: str, storage_options: Mapping[str, Any] | None, *, overwrite: bool
 ) -> StagedUpload:
@@ -192,15 +238,19 @@ def begin_upload(
     SourceError
         The store refuses.
     """
-    import fsspec
+    target = RemoteTarget.open(url, storage_options, overwrite=overwrite)
+    return _way_of(target.fs).begin(target)
 
-    name = url.split("?", maxsplit=1)[0]
-    try:
-        fs, path = fsspec.core.url_to_fs(url, **dict(storage_options or {}))
-    except ImportError as error:
-        msg = f"cannot write {name}: {what_to_install(url, error)}"
-        raise SourceError(msg, url=name) from error
-    StagedUpload(fs, path, name, overwrite=overwrite).refuse_existing()
-    if hasattr(type(fs), "call_s3") and hasattr(type(fs), "split_path"):
-        return S3Upload.begin(fs, path, name, overwrite=overwrite)
-    return StagedUpload(fs, path, name, overwrite=overwrite)
+
+def _way_of(fs: Any) -> type[StagedUpload]:
+    """Give the way in which a file system makes parts one object."""
+    kind = type(fs)
+    if not hasattr(kind, "split_path"):
+        return StagedUpload
+    if hasattr(kind, "call_s3"):
+        return S3Upload
+    if hasattr(fs, "service_client"):
+        return AzureUpload
+    return (
+        GcsUpload if "gs" in kind.protocol and hasattr(kind, "merge") else StagedUpload
+    )

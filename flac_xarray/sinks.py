@@ -19,13 +19,13 @@ from pathlib import Path
 from typing import Any, Final, Protocol, Self
 
 from flac_xarray.errors import SourceError
-from flac_xarray.extras import what_to_install
 from flac_xarray.part_files import (
     claim_part,
     settle_part,
     sweep_parts,
     what_is_left,
 )
+from flac_xarray.remote_target import RemoteTarget
 
 __all__ = ["FileSink", "MemorySink", "Sink", "UploadSink", "open_sink"]
 
@@ -229,26 +229,12 @@ class UploadSink:
     def __init__(
         self, url: str, storage_options: Mapping[str, Any] | None, *, overwrite: bool
     ) -> None:
-        import fsspec
-
-        self.name = url.split("?", maxsplit=1)[0]
-        try:
-            self._fs, self._remote = fsspec.core.url_to_fs(
-                url, **dict(storage_options or {})
-            )
-        except ImportError as error:
-            msg = f"cannot write {self.name}: {what_to_install(url, error)}"
-            raise SourceError(msg, url=self.name) from error
-        self._overwrite = overwrite
-        self._refuse_existing()
+        self._target = RemoteTarget.open(url, storage_options, overwrite=overwrite)
+        self.name = self._target.name
         # One name for all uploads: the next one sweeps what killed ones left.
         local = Path(tempfile.gettempdir(), "flac-raster-upload")
         self._file = FileSink(local, overwrite=True, mode=0o600)
         self._file.name = self.name
-
-    def _refuse_existing(self) -> None:
-        if not self._overwrite and self._fs.exists(self._remote):
-            raise _exists(self.name)
 
     def put(self, data: bytes | memoryview, offset: int) -> None:
         """Write bytes at an offset."""
@@ -256,9 +242,11 @@ class UploadSink:
 
     def commit(self) -> None:
         """Upload the file."""
+        target = self._target
         try:
-            self._refuse_existing()
-            self._fs.put_file(str(self._file.part), self._remote)
+            target.refuse_existing()
+            with target.translated("it was not stored"):
+                target.fs.put_file(str(self._file.part), target.path)
         finally:
             self._file.abort()
 

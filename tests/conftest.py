@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
 
@@ -10,6 +11,10 @@ import pytest
 from flac_xarray.range_server import RangeServer
 from flac_xarray.sources import FetchLimits
 from tests.servers import FaultServer, nginx
+
+# gcsfs reads it when it is imported: without, it asks Google what kind of bucket an
+# emulator has, for a minute.
+os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
 
 NBYTES = 300_000
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import importlib.util
 import os
 import pickle
 import sys
@@ -28,7 +27,7 @@ from flac_xarray.shared_file import SharedFile, claimed_end
 from flac_xarray.tile_chunks import plan_blocks, reads_per_chunk
 from flac_xarray.tile_encoder import TileEncoder
 from flac_xarray.validate import validate_raster
-from tests.servers import free_port, running
+from tests.stores import s3_store
 
 RNG = np.random.default_rng(5)
 TILE = 64
@@ -416,27 +415,13 @@ def test_a_store_is_given_no_more_parts_than_it_takes(n):
         assert joined == list(range(size))
 
 
-NO_S3 = [n for n in ("s3fs", "moto", "flask") if importlib.util.find_spec(n) is None]
 NOISE = RNG.integers(0, 60000, (4, 1600, 1600)).astype("uint16")  # 20 MB packed
 
 
 @pytest.fixture(scope="module")
-def bucket():
-    if NO_S3:
-        pytest.skip(f"not installed: {', '.join(NO_S3)}")
-    import s3fs
-
-    port = free_port()
-    options = {
-        "key": "AKIATESTKEY0",
-        "secret": "s3cr3tEXAMPLEvalue",
-        "endpoint_url": f"http://127.0.0.1:{port}",
-        "client_kwargs": {"region_name": "us-east-1"},
-    }
-    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    with running(command, port):
-        s3fs.S3FileSystem(**options).call_s3("create_bucket", Bucket="tiles")
-        yield options
+def bucket(tmp_path_factory):
+    with s3_store(tmp_path_factory.mktemp("store")) as store:
+        yield dict(store.options)
 
 
 def uploads(options) -> list:
@@ -533,11 +518,11 @@ def test_other_stores_get_parts_as_objects_first(monkeypatch):
 def test_a_part_that_is_gone_makes_no_file():
     import fsspec
 
-    from flac_xarray.object_upload import StagedUpload
+    from flac_xarray.object_upload import begin_upload
     from flac_xarray.tile_batch import Part
 
     fs = fsspec.filesystem("memory")
-    upload = StagedUpload(fs, "/out/b.flac", "memory://out/b.flac", overwrite=False)
+    upload = begin_upload("memory://out/b.flac", None, overwrite=False)
     part, _ = upload.put(2, b"x" * 100)
     with pytest.raises(SourceError, match=r"memory://out/b\.flac"):
         upload.finish(b"head", (part, Part(3, 10)))

@@ -20,6 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flac_xarray.errors import SourceChangedError, SourceError
+from flac_xarray.naming import Secrets, display_name
 from flac_xarray.ranges import ByteRange, Request, plan_requests
 from flac_xarray.sources import (
     Counters,
@@ -36,7 +37,6 @@ from flac_xarray.sources import (
 )
 from flac_xarray.sources.fetching import fetch_as_they_arrive
 from flac_xarray.sources.fsspec_source import BlockingFsspecSource
-from flac_xarray.sources.naming import Secrets, display_name
 from flac_xarray.sources.splitting import PartSplitter
 from tests.servers import Redirect, Reset, Stall, Status
 

@@ -63,7 +63,7 @@ def percent(part: float, whole: float | None) -> str:
 
 def shown(name: str) -> str:
     """Give a path or URL as it may be shown: without credentials."""
-    from flac_xarray.sources.naming import display_name
+    from flac_xarray.naming import display_name
 
     return display_name(name)
 

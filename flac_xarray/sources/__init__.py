@@ -10,8 +10,10 @@ survive a fork, may be used from many threads, and never show credentials.
 `open_source` chooses the class. Importing this package imports no network library.
 """
 
+from flac_xarray.sources.azure_source import AzureSource
 from flac_xarray.sources.file_source import FileSource
 from flac_xarray.sources.fsspec_source import FsspecSource
+from flac_xarray.sources.gcs_source import GcsSource
 from flac_xarray.sources.http_source import HttpSource
 from flac_xarray.sources.memory_source import FileObjectSource, MemorySource
 from flac_xarray.sources.opening import open_source
@@ -27,12 +29,14 @@ from flac_xarray.sources.retrying import SourceNotFoundError
 from flac_xarray.sources.s3_source import S3Source
 
 __all__ = [
+    "AzureSource",
     "Counters",
     "FetchLimits",
     "FetchStats",
     "FileObjectSource",
     "FileSource",
     "FsspecSource",
+    "GcsSource",
     "HttpSource",
     "MemorySource",
     "PlannedSource",

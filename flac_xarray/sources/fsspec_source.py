@@ -18,10 +18,10 @@ from dataclasses import replace
 from typing import Any
 
 from flac_xarray.errors import SourceError
+from flac_xarray.naming import Secrets, display_name
 from flac_xarray.ranges import Request
 from flac_xarray.sources.fetching import fetch_as_they_arrive
 from flac_xarray.sources.loop_source import Data, LoopSource
-from flac_xarray.sources.naming import Secrets, display_name
 from flac_xarray.sources.planned import PlannedSource, cut
 from flac_xarray.sources.protocol import FetchLimits, Prefix
 from flac_xarray.sources.retrying import SourceNotFoundError, TransientError, retry

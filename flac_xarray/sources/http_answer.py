@@ -46,11 +46,13 @@ class FileIdentity:
     """Last-Modified, as sent."""
     size: int | None = None
     """Bytes of the whole file."""
+    generation: str | None = None
+    """Google Cloud Storage's number of the version."""
 
     @property
     def token(self) -> str | None:
         """One string that changes when the file does, if the server tells."""
-        return self.etag or self.modified
+        return self.generation or self.etag or self.modified
 
     def merged(self, later: FileIdentity, name: str) -> FileIdentity:
         """Add what a later answer says.
@@ -63,9 +65,10 @@ class FileIdentity:
         Examples
         --------
         >>> FileIdentity('"a"').merged(FileIdentity(None, None, 7), "x")
-        FileIdentity(etag='"a"', modified=None, size=7)
+        FileIdentity(etag='"a"', modified=None, size=7, generation=None)
         """
         for what, before, now in (
+            ("generation", self.generation, later.generation),
             ("ETag", self.etag, later.etag),
             ("Last-Modified", self.modified, later.modified),
             ("size", self.size, later.size),
@@ -80,6 +83,7 @@ class FileIdentity:
             self.etag or later.etag,
             self.modified or later.modified,
             later.size if self.size is None else self.size,
+            self.generation or later.generation,
         )
 
 
@@ -133,6 +137,7 @@ class AnswerHead:
             etag and etag.removeprefix("W/"),
             self.headers.get("Last-Modified"),
             self.whole_nbytes() if self.is_whole else self._content_range()[2],
+            self.headers.get("X-Goog-Generation"),
         )
 
     def whole_nbytes(self) -> int | None:

@@ -18,10 +18,10 @@ from functools import partial
 from typing import Any, TypeVar
 
 from flac_xarray.errors import SourceError
+from flac_xarray.naming import Secrets, display_name
 from flac_xarray.ranges import ByteRange, Request
 from flac_xarray.sources.fetching import fetch_as_they_arrive
 from flac_xarray.sources.http_answer import FileIdentity
-from flac_xarray.sources.naming import Secrets, display_name
 from flac_xarray.sources.planned import PlannedSource
 from flac_xarray.sources.protocol import FetchLimits, Prefix
 from flac_xarray.sources.retrying import retry_async

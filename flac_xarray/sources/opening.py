@@ -12,11 +12,13 @@ from typing import Any, BinaryIO
 
 from flac_xarray.errors import SourceError
 from flac_xarray.extras import what_to_install
+from flac_xarray.naming import Secrets, display_name, split_chain
+from flac_xarray.sources.azure_source import AzureSource
 from flac_xarray.sources.file_source import FileSource
 from flac_xarray.sources.fsspec_source import BlockingFsspecSource, FsspecSource
+from flac_xarray.sources.gcs_source import GcsSource
 from flac_xarray.sources.http_source import HttpSource
 from flac_xarray.sources.memory_source import FileObjectSource, MemorySource
-from flac_xarray.sources.naming import Secrets, display_name, split_chain
 from flac_xarray.sources.protocol import FetchLimits, Source
 from flac_xarray.sources.retrying import SourceNotFoundError
 from flac_xarray.sources.s3_source import S3Source
@@ -139,8 +141,10 @@ def _on_filesystem(fs: Any, path: str, url: str, limits: FetchLimits | None) -> 
         return BlockingFsspecSource(fs, path, url=url, limits=limits)
     if "http" in _protocols(kind):
         return HttpSource(fs, path, url=url, limits=limits)
-    source = S3Source if S3Source.speaks(fs) else FsspecSource
-    return source(fs, path, url=url, limits=limits)
+    for store in (S3Source, GcsSource, AzureSource):
+        if store.speaks(fs):
+            return store(fs, path, url=url, limits=limits)
+    return FsspecSource(fs, path, url=url, limits=limits)
 
 
 def _protocols(kind: Any) -> tuple[str, ...]:
