@@ -18,6 +18,10 @@ SECRET_KEY = re.compile(
 )
 CHAIN = re.compile(r"::(?![^\[\]/]*\])")
 SHORTEST_SECRET = 4
+HOLDERS = ("token", "signature")
+"""Attributes of credential objects, google.auth's and azure.core's."""
+WAYS = frozenset({"anon", "browser", "cache", "cloud", "google_default"})
+"""Ways in which gcsfs finds a token, given as one."""
 
 
 def display_name(url: str) -> str:
@@ -130,7 +134,21 @@ def _of_options(value: object, *, secret: bool) -> Iterator[str]:
     elif isinstance(value, (tuple, list)):  # aiohttp.BasicAuth is a tuple
         for inner in value:
             yield from _of_options(inner, secret=secret)
-    elif isinstance(value, str) and secret:
+    elif isinstance(value, str) and secret and value not in WAYS:
         yield value
         # "Authorization: Bearer abc": the part after the scheme is secret alone.
         yield value.rpartition(" ")[2]
+        yield from _of_fields(value)
+    elif secret:
+        for holder in HOLDERS:
+            if isinstance(held := getattr(value, holder, None), str):
+                yield held
+
+
+def _of_fields(text: str) -> Iterator[str]:
+    """Give the secret parts of Azure's connection strings and access signatures."""
+    for field in re.split("[;&?]", text):
+        key, _, value = field.partition("=")
+        if SECRET_KEY.search(key):
+            yield value
+            yield unquote(value)

@@ -6,14 +6,19 @@ import base64
 import io
 import logging
 import pickle
+import threading
 import traceback
 import warnings
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import unquote
 
 import pytest
 import xarray as xr
 
+from flac_xarray import write
 from flac_xarray.array_writer import write_array
 from flac_xarray.errors import FlacRasterError
+from flac_xarray.naming import Secrets
 from flac_xarray.reader import FlacRaster
 from flac_xarray.sources import FetchLimits, open_source
 from flac_xarray.validate import validate_raster
@@ -143,3 +148,119 @@ def test_local_names_are_shown(tmp_path):
         FlacRaster.open(tmp_path / "none.flac")
     with pytest.raises(FlacRasterError, match="BytesIO"):
         FlacRaster.open(io.BytesIO(b"no raster" * 99))
+
+
+class Echo(BaseHTTPRequestHandler):
+    """Refuses, and tells what it was sent, as stores do when a signature is wrong."""
+
+    protocol_version = "HTTP/1.1"
+
+    def refuse(self):
+        length = int(self.headers.get("Content-Length") or 0)
+        self.rfile.read(length)
+        self.server.seen.append(f"{self.path}\n{self.headers}")
+        body = f"<Error>refused: {self.path}\n{self.headers}</Error>".encode()
+        self.send_response(403, f"you sent {self.path}")
+        self.send_header("Content-Type", "text/plain")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = refuse  # noqa: N815
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def echo():
+    with ThreadingHTTPServer(("127.0.0.1", 0), Echo) as server:
+        server.seen = []
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        server.url = f"http://127.0.0.1:{server.server_address[1]}"
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+ACCOUNT_KEY = base64.b64encode(b"an account key of 32 bytes or so").decode()
+SIGNATURE = "c2lnbmF0dXJl%2Bof%2Fsome%2Blength%3D"
+ACCOUNT = "DefaultEndpointsProtocol=http;AccountName=me;BlobEndpoint={url}/me;"
+
+
+def gcs_token(_):
+    from google.oauth2.credentials import Credentials
+
+    return {"token": Credentials("ya29.t0kenXYZ"), "project": "p"}
+
+
+STORES = {
+    "gs-token": ("gcsfs", "gs", gcs_token, ("ya29.t0kenXYZ",)),
+    "az-key": (
+        "adlfs",
+        "az",
+        lambda url: {
+            "connection_string": f"{ACCOUNT}AccountKey={ACCOUNT_KEY}".format(url=url)
+        },
+        (ACCOUNT_KEY,),
+    ),
+    "az-signature": (
+        "adlfs",
+        "abfs",
+        lambda url: {
+            "connection_string": (
+                f"{ACCOUNT}SharedAccessSignature=sv=2022-11-02&sp=r&sig={SIGNATURE}"
+            ).format(url=url)
+        },
+        (SIGNATURE, unquote(SIGNATURE)),
+    ),
+}
+
+
+@pytest.mark.parametrize("store", STORES)
+def test_a_store_that_tells_what_it_was_sent(store, echo, caplog):
+    package, protocol, options_of, secrets = STORES[store]
+    pytest.importorskip(package)
+    caplog.set_level(logging.INFO)  # what azure tells of signatures in DEBUG is its own
+    options = options_of(echo.url)
+    if protocol == "gs":
+        options["endpoint_url"] = echo.url
+    url = f"{protocol}://tiles/a.flac"
+    texts: list[str] = []
+    attempt(lambda: open_source(url, options), texts)
+    attempt(lambda: open_source(url, options).read_prefix(100), texts)
+    attempt(lambda: FlacRaster.open(url, storage_options=options), texts)
+    attempt(lambda: validate_raster(url, storage_options=options), texts)
+    attempt(lambda: write_array(url, pixels(), storage_options=options), texts)
+    dataset = xr.DataArray(pixels(), dims=("band", "y", "x"), name="a").to_dataset()
+    for overwrite in (False, True):
+        how = {"storage_options": options, "overwrite": overwrite}
+        attempt(lambda how=how: write(dataset, url, **how), texts)
+        attempt(lambda how=how: write(dataset.chunk(), url, **how), texts)
+    assert sum("SourceError" in text for text in texts) >= 7
+    texts.append(caplog.text)
+    for secret in secrets:
+        for text in texts:
+            at = text.find(secret)
+            assert at < 0, text[max(at - 200, 0) : at + 50]
+    # Or nothing would be proved: a key signs, the others are sent.
+    sent = "".join(echo.seen)
+    shown = "SharedKey me:" if store == "az-key" else secrets[-1]
+    assert shown in unquote(sent)
+
+
+def test_ways_to_find_a_token_are_no_secrets():
+    secrets = Secrets("gs://tiles/a.flac", {"token": "anon"})
+    assert secrets.clean("canonical") == "canonical"
+
+
+def test_parts_of_a_connection_string():
+    text = (
+        f"{ACCOUNT}AccountKey={ACCOUNT_KEY};SharedAccessSignature=sv=1&sig={SIGNATURE}"
+    )
+    secrets = Secrets("az://tiles/a.flac", {"connection_string": text})
+    for part in (text, ACCOUNT_KEY, SIGNATURE, unquote(SIGNATURE)):
+        assert secrets.clean(f"<{part}>") == "<***>"
+    assert secrets.clean("http of me") == "http of me"

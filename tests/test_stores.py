@@ -163,6 +163,12 @@ def test_dataset(store, noise):
         url, engine="flacraster", storage_options=store.options
     ) as found:
         assert found.band_data.chunks is not None
+        again = pickle.loads(pickle.dumps(found.band_data))
+        graph = {**again.__dask_graph__()}
+        texts = [f"{found!r} {found._repr_html_()} {found.encoding}", f"{again!r}"]
+        texts += [f"{again.data!r} {graph!r}"]
+        for secret in store.secrets:
+            assert not any(secret in text for text in texts)
         assert np.array_equal(found.band_data.squeeze(), noise[0])
     with pytest.raises(FileExistsError):
         write(array.to_dataset(), url, storage_options=store.options)
@@ -218,7 +224,9 @@ def test_through_rasterio(store, noise, tmp_path):
 
     import flac_xarray.rasterio
 
-    write_array(tmp_path / "a.flac", noise, tile_size=128, crs="EPSG:32618")
+    transform = (10.0, 0.0, 5e5, 0.0, -10.0, 4e6)
+    where = {"crs": "EPSG:32618", "transform": transform}
+    write_array(tmp_path / "a.flac", noise, tile_size=128, **where)
     store.put("gdal.flac", (tmp_path / "a.flac").read_bytes())
     url = store.url("gdal.flac")
     window = rasterio.windows.Window(100, 50, 200, 300)

@@ -88,6 +88,11 @@ class FileSource(PlannedSource):
             raise SourceError(msg, url=str(absolute))
         return source
 
+    @property
+    def token(self) -> str:
+        """Size and time of modification; see `Prefix.token`."""
+        return self._token
+
     def read_prefix(self, nbytes: int) -> Prefix:
         """Read at most `nbytes` from the start; see `Source.read_prefix`."""
         data = self._read(0, nbytes)

@@ -1,21 +1,23 @@
 """A file of any fsspec file system: buckets, archives, caches, memory.
 
 Strategy: an asynchronous file system runs many `_cat_file` at once on fsspec's loop.
-A synchronous one is asked for one range at a time, because few of them may be used
-from several threads (an FTP connection, a cache that downloads on first use); whoever
-knows better passes limits with a `concurrency`. Lengths are checked always. What the
-file system retries itself is not retried again, only what it lets through: timeouts,
-broken connections, short bodies.
+A synchronous one is asked for one range at a time, by all its sources together, because
+few of them may be used from several threads (an FTP connection, an archive, a cache
+that downloads on first use); whoever knows better passes limits with a `concurrency`.
+Lengths are checked always. What the file system retries itself is not retried again,
+only what it lets through: timeouts, broken connections, short bodies.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from flac_xarray.errors import SourceError
 from flac_xarray.naming import Secrets, display_name
@@ -27,7 +29,7 @@ from flac_xarray.sources.protocol import FetchLimits, Prefix
 from flac_xarray.sources.retrying import SourceNotFoundError, TransientError, retry
 from flac_xarray.sources.splitting import Emit
 
-__all__ = ["BlockingFsspecSource", "FsspecSource", "translate_error"]
+__all__ = ["LOCKS", "BlockingFsspecSource", "FsspecSource", "translate_error"]
 
 
 class FsspecSource(LoopSource):
@@ -62,7 +64,6 @@ class BlockingFsspecSource(PlannedSource):
         self._path = path
         self._url = url
         self._secrets = Secrets(url, fs.storage_options)
-        self._lock = threading.Lock()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (_reopen, (type(self), self._fs, self._path, self._url, self.limits))
@@ -100,7 +101,7 @@ class BlockingFsspecSource(PlannedSource):
             pool.shutdown(wait=False, cancel_futures=True)
 
     def _alone(self, start: int, stop: int, *, prefix: bool) -> Data:
-        with self._lock:
+        with LOCKS.of(self._fs):
             return self._read(start, stop, prefix=prefix)
 
     def _read(self, start: int, stop: int, *, prefix: bool) -> Data:
@@ -126,9 +127,29 @@ class BlockingFsspecSource(PlannedSource):
         _check_length(data, self.name, start, stop, prefix=prefix)
         return data
 
-    def _after_fork(self) -> None:
-        super()._after_fork()
-        self._lock = threading.Lock()
+
+class Locks:
+    """One lock a file system: the sources of an archive's files share its position."""
+
+    def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        """Start anew, as a forked child must."""
+        self._locks: WeakKeyDictionary[Any, threading.Lock] = WeakKeyDictionary()
+        self._looking = threading.Lock()
+
+    def of(self, fs: Any) -> threading.Lock:
+        """Give the lock of a file system; equal ones have the same."""
+        with self._looking:
+            return self._locks.setdefault(fs, threading.Lock())
+
+
+LOCKS = Locks()
+
+if hasattr(os, "register_at_fork"):  # not on Windows, which cannot fork
+    # A lock may have been held by a thread that the child does not have.
+    os.register_at_fork(after_in_child=LOCKS.forget)
 
 
 def translate_error(

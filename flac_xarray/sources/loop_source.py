@@ -90,6 +90,11 @@ class LoopSource(PlannedSource):
             Not worth one.
         """
 
+    @property
+    def token(self) -> str | None:
+        """What answers so far said of the version of the file; see `Prefix.token`."""
+        return self._identity.token
+
     def begin_prefix(self, nbytes: int) -> None:
         """Start what `read_prefix` of as many bytes will give, without waiting."""
         # There is no Range of no bytes.

@@ -8,17 +8,24 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, BinaryIO
 
 from flac_xarray.errors import SourceError
 from flac_xarray.extras import what_to_install
 from flac_xarray.naming import Secrets, display_name, split_chain
+from flac_xarray.sources.archive_source import find_member
 from flac_xarray.sources.azure_source import AzureSource
 from flac_xarray.sources.file_source import FileSource
-from flac_xarray.sources.fsspec_source import BlockingFsspecSource, FsspecSource
+from flac_xarray.sources.fsspec_source import (
+    LOCKS,
+    BlockingFsspecSource,
+    FsspecSource,
+)
 from flac_xarray.sources.gcs_source import GcsSource
 from flac_xarray.sources.http_source import HttpSource
 from flac_xarray.sources.memory_source import FileObjectSource, MemorySource
+from flac_xarray.sources.planned import PlannedSource
 from flac_xarray.sources.protocol import FetchLimits, Source
 from flac_xarray.sources.retrying import SourceNotFoundError
 from flac_xarray.sources.s3_source import S3Source
@@ -117,7 +124,8 @@ def _open_url(
             # An IPv6 address, which fsspec takes for a chain.
             fs, path = fsspec.filesystem(url.partition("://")[0], **options), url
         else:
-            fs, path = fsspec.core.url_to_fs(url, **options)
+            with _downloading(url):
+                fs, path = fsspec.core.url_to_fs(url, **options)
     except FileNotFoundError as error:  # an archive is opened at once
         msg = f"{name}: there is no such file"
         raise SourceNotFoundError(msg, url=name) from secrets.presentable(error)
@@ -131,12 +139,30 @@ def _open_url(
     return _on_filesystem(fs, path, url, limits)
 
 
+def _downloading(url: str) -> AbstractContextManager[object]:
+    """Keep others out while the archive behind a cache is downloaded.
+
+    fsspec's caches show what they have downloaded so far as the whole.
+    """
+    from fsspec.implementations.cached import CachingFileSystem
+
+    cached = {"simplecache", "filecache", "blockcache", "cached"} & {
+        *split_chain(url)[1:]
+    }
+    return LOCKS.of(CachingFileSystem) if cached else nullcontext()
+
+
 def _on_filesystem(fs: Any, path: str, url: str, limits: FetchLimits | None) -> Source:
+    from fsspec.implementations.dirfs import DirFileSystem
     from fsspec.implementations.local import LocalFileSystem
 
+    while isinstance(fs, DirFileSystem):
+        fs, path = fs.fs, fs._join(path)  # noqa: SLF001 - it has no other way to say it
     kind = type(fs)  # not fs.async_impl: a cache answers for what it caches
     if issubclass(kind, LocalFileSystem):
         return FileSource.open(path, limits)
+    if member := _in_archive(fs, path, url, limits):
+        return member
     if not kind.async_impl:
         return BlockingFsspecSource(fs, path, url=url, limits=limits)
     if "http" in _protocols(kind):
@@ -145,6 +171,22 @@ def _on_filesystem(fs: Any, path: str, url: str, limits: FetchLimits | None) -> 
         if store.speaks(fs):
             return store(fs, path, url=url, limits=limits)
     return FsspecSource(fs, path, url=url, limits=limits)
+
+
+def _in_archive(
+    fs: Any, path: str, url: str, limits: FetchLimits | None
+) -> Source | None:
+    """Give the source of a file that lies uncompressed in an archive."""
+    from fsspec.archive import AbstractArchiveFileSystem
+
+    if not isinstance(fs, AbstractArchiveFileSystem) or not hasattr(fs, "fo"):
+        return None
+    archive = _of_fsspec(fs.fo, limits)
+    if not (hasattr(fs, "zip") or hasattr(fs, "tar")):  # another kind, libarchive's
+        return None
+    if not isinstance(archive, PlannedSource):
+        return None
+    return find_member(fs, path, display_name(url), archive)
 
 
 def _protocols(kind: Any) -> tuple[str, ...]:

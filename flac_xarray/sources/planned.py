@@ -41,6 +41,11 @@ class PlannedSource(ABC):
         self.counters = Counters()
         _LIVE.add(self)
 
+    @property
+    def token(self) -> str | None:
+        """What answers so far said of the version of the file; see `Prefix.token`."""
+        return None
+
     def begin_prefix(self, nbytes: int) -> None:  # noqa: B027 - most answer at once
         """Start what `read_prefix` of as many bytes will give, without waiting."""
 

@@ -205,8 +205,16 @@ class Source(Protocol):
 
     name: str
     """URL or path, without credentials, query or fragment."""
-    limits: FetchLimits
-    counters: Counters
+
+    @property
+    def limits(self) -> FetchLimits:
+        """How it fetches."""
+        ...
+
+    @property
+    def counters(self) -> Counters:
+        """What it has done so far."""
+        ...
 
     def read_prefix(self, nbytes: int) -> Prefix:
         """Read at most `nbytes` from the start of the file, in one request.
