@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 
 __all__ = ["Secrets", "display_name", "split_chain"]
 
@@ -18,6 +18,8 @@ SECRET_KEY = re.compile(
 )
 CHAIN = re.compile(r"::(?![^\[\]/]*\])")
 SHORTEST_SECRET = 4
+AZURE = frozenset({"abfs", "abfss", "az", "wasb", "wasbs"})
+"""Schemes with a container where others have a user."""
 HOLDERS = ("token", "signature")
 """Attributes of credential objects, google.auth's and azure.core's."""
 WAYS = frozenset({"anon", "browser", "cache", "cloud", "google_default"})
@@ -33,6 +35,8 @@ def display_name(url: str) -> str:
     'https://host:81/a b.flac'
     >>> display_name("zip://a.flac::https://me:pw@host/b.zip?sig=1")
     'zip://a.flac::https://host/b.zip'
+    >>> display_name("abfs://container@account.dfs.core.windows.net/a.flac?sig=1")
+    'abfs://container@account.dfs.core.windows.net/a.flac'
     >>> display_name("/data/what?.flac")
     '/data/what?.flac'
     """
@@ -57,8 +61,14 @@ def _display_link(link: str) -> str:
         parts = urlsplit(link)
     except ValueError:  # not a URL after all, e.g. a broken IPv6 address
         return link.partition("://")[0] + "://..."
-    host = parts.netloc.rpartition("@")[2]
+    host = parts.netloc.removeprefix(f"{_user_of(parts)}@")
     return urlunsplit((parts.scheme, host, parts.path, "", ""))
+
+
+def _user_of(parts: SplitResult) -> str:
+    """Give user and password; Azure's ``container@account`` is none."""
+    user = parts.netloc.rpartition("@")[0]
+    return "" if parts.scheme in AZURE and ":" not in user else user
 
 
 class Secrets:
@@ -117,7 +127,7 @@ def _of_url(url: str) -> Iterator[str]:
         except ValueError:
             yield link
             continue
-        userinfo = parts.netloc.rpartition("@")[0]
+        userinfo = _user_of(parts)
         for text in (*userinfo.split(":", 1), parts.query, parts.fragment):
             yield text
             yield unquote(text)

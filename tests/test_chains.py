@@ -202,9 +202,8 @@ def test_long_extra_field(tmp_path):
 def test_missing_member(server):
     for archive in ("stored.zip", "packed.zip", "a.tar", "a.tar.gz"):
         link = f"{'tar' if 'tar' in archive else 'zip'}://none.flac"
-        source = open_source(f"{link}::{server.url_of(archive)}")
         with pytest.raises(FileNotFoundError, match=r"none\.flac"):
-            source.read_prefix(10)
+            open_source(f"{link}::{server.url_of(archive)}").read_prefix(10)
 
 
 def test_dir_is_the_server_itself(server):

@@ -18,6 +18,7 @@ from flac_xarray.errors import SourceChangedError, SourceError
 from flac_xarray.ranges import ByteRange
 from flac_xarray.sources.planned import PlannedSource
 from flac_xarray.sources.protocol import Counters, FetchLimits, Prefix
+from flac_xarray.sources.retrying import SourceNotFoundError
 
 __all__ = ["MemberSource", "ZipMemberSource", "find_member"]
 
@@ -196,26 +197,41 @@ def find_member(
         What to show: no credentials.
     archive
         The bytes of the archive.
+
+    Raises
+    ------
+    SourceNotFoundError
+        A zip has no such file.
     """
+    if hasattr(fs, "zip"):
+        return _find_in_zip(fs.zip, path, name, archive)
     try:
-        if hasattr(fs, "zip"):
-            info = fs.zip.getinfo(path)
-            if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & ENCRYPTED:
-                return None
-            return ZipMemberSource(
-                archive,
-                info.header_offset,
-                info.file_size,
-                name,
-                stop=fs.zip.start_dir,
-                inner=info.orig_filename,
-            )
         member = fs.tar.getmember(path)
-    except KeyError:  # fsspec says it better
+    except KeyError:  # perhaps there under a name that fsspec made nicer
         return None
     if not member.isreg() or member.issparse():
         return None
     return MemberSource(archive, member.offset_data, member.size, name)
+
+
+def _find_in_zip(
+    directory: zipfile.ZipFile, path: str, name: str, archive: PlannedSource
+) -> ZipMemberSource | None:
+    try:
+        info = directory.getinfo(path)
+    except KeyError as error:
+        msg = f"{name}: there is no such file in the archive"
+        raise SourceNotFoundError(msg, url=name) from error
+    if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & ENCRYPTED:
+        return None
+    return ZipMemberSource(
+        archive,
+        info.header_offset,
+        info.file_size,
+        name,
+        stop=directory.start_dir,
+        inner=info.orig_filename,
+    )
 
 
 def _reopen_zip(

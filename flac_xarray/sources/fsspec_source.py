@@ -40,9 +40,10 @@ class FsspecSource(LoopSource):
         self.counters.begin()
         try:
             async with asyncio.timeout(self.limits.deadline(stop - start)):
-                data = await self._connected()._cat_file(  # noqa: SLF001 - its API
+                answer = await self._connected()._cat_file(  # noqa: SLF001 - its API
                     self._path, start=start, end=stop
                 )
+                data = answer or b""  # None from old reference file systems
         except Exception as error:  # noqa: BLE001 - they raise what they like
             failure = translate_error(error, self.name, start, stop, self._secrets)
             raise failure from self._secrets.presentable(error)
