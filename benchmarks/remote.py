@@ -55,6 +55,8 @@ class Found:
     """One reader on one task."""
 
     seconds: float
+    peak_nbytes: int
+    """Of memory, beyond what the process had; 0 where it is not known."""
     requests: int
     nbytes: int
 
@@ -75,15 +77,27 @@ def _child(
 ) -> None:
     tile, _ = sizes
     read_once(name, warm_url, task, tile, WARM_TILES * tile)
+    before = _forget_peak()
     start = time.perf_counter()
     pixels = read_once(name, url, task, *sizes)
     seconds = time.perf_counter() - start
-    tell.send((seconds, crc_of(pixels)))
+    tell.send((seconds, _status_nbytes("VmHWM") - before, crc_of(pixels)))
+
+
+def _forget_peak() -> int:
+    """Let the peak of memory be what is in use, and give that."""
+    Path("/proc/self/clear_refs").write_text("5")
+    return _status_nbytes("VmRSS")
+
+
+def _status_nbytes(name: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(x.split()[1]) * 1024 for x in lines if x.startswith(f"{name}:"))
 
 
 def loaded(
     warm_url: str, name: str, url: str, task: Task, *sizes: int
-) -> tuple[float, int]:
+) -> tuple[float, int, int]:
     """Measure in a copy of this process, after a small read elsewhere."""
     READERS[name].load()
     here, there = multiprocessing.Pipe()
@@ -96,14 +110,16 @@ def loaded(
         if not here.poll(LIMIT_SECONDS):
             msg = f"{name} hangs: {task.name}"
             raise SystemExit(msg)
-        found: tuple[float, int] = here.recv()
+        found: tuple[float, int, int] = here.recv()
         return found
     finally:
         process.terminate()
         process.join()
 
 
-def fresh(name: str, url: str, task: Task, tile: int, size: int) -> tuple[float, int]:
+def fresh(
+    name: str, url: str, task: Task, tile: int, size: int
+) -> tuple[float, int, int]:
     """Measure a whole process, from the start of the interpreter."""
     what = [name, url, task.name, str(tile), str(size)]
     start = time.perf_counter()
@@ -114,7 +130,7 @@ def fresh(name: str, url: str, task: Task, tile: int, size: int) -> tuple[float,
         check=True,
         timeout=LIMIT_SECONDS,
     )
-    return time.perf_counter() - start, int(done.stdout.split()[-1])
+    return time.perf_counter() - start, 0, int(done.stdout.split()[-1])
 
 
 def measure(
@@ -123,6 +139,7 @@ def measure(
     """Measure every reader on one task, in turn."""
     expected = crc_of(band[task.window(args.tile, args.size)])
     seconds: dict[str, list[float]] = defaultdict(list)
+    peaks: dict[str, int] = defaultdict(int)
     moved: dict[str, tuple[int, int]] = {}
     for _ in range(args.repeats):
         for name, reader in READERS.items():
@@ -132,14 +149,16 @@ def measure(
             if left_out or reader.missing:
                 continue
             what = (name, url, task, args.tile, args.size)
-            took, checksum = fresh(*what) if args.fresh else loaded(warm_url, *what)
+            run = fresh(*what) if args.fresh else loaded(warm_url, *what)
+            took, peak, checksum = run
             if checksum != expected:
                 msg = f"{name} read other pixels: {task.name}"
                 raise SystemExit(msg)
             seconds[name].append(took)
+            peaks[name] = max(peaks[name], peak)
             moved[name] = counts(url)
     return {
-        name: Found(statistics.median(values), *moved[name])
+        name: Found(statistics.median(values), peaks[name], *moved[name])
         for name, values in seconds.items()
     }
 
@@ -149,7 +168,8 @@ def show(task: Task, found: dict[str, Found]) -> None:
     for name, one in found.items():
         print(
             f"  {task.name:10s} {name:14s} {one.seconds:8.3f} s "
-            f"{one.requests:6d} requests {one.nbytes / 1e6:9.3f} MB"
+            f"{one.requests:6d} requests {one.nbytes / 1e6:9.3f} MB, "
+            f"{one.peak_nbytes / 1e6:6.0f} MB of memory"
         )
     peers = {n: f.seconds for n, f in found.items() if not n.startswith("FLAC")}
     ours = {n: f.seconds for n, f in found.items() if n.startswith("FLAC")}

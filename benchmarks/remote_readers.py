@@ -106,7 +106,8 @@ def _flac_xarray(url: str, task: Task, window: tuple[slice, slice]) -> NDArray[A
     options: dict[str, Any] = {} if task.dask else {"chunks": None, "cache": False}
     ds = xr.open_dataset(url, engine="flacraster", mask_and_scale=False, **options)
     with dask.config.set(scheduler="threads", num_workers=2):
-        found: NDArray[Any] = ds.band_data[0, *window].load().values
+        part = ds if task.tiles is None else ds.isel(y=window[0], x=window[1])
+        found: NDArray[Any] = part.load().band_data.values[0]
         return found
 
 
@@ -126,7 +127,8 @@ def _zarr(store: Any, task: Task, window: tuple[slice, slice]) -> NDArray[Any]:
     chunks: dict[str, int] | None = {} if task.dask else None
     ds = xr.open_zarr(store, consolidated=True, chunks=chunks)
     with dask.config.set(scheduler="threads", num_workers=2):
-        found: NDArray[Any] = ds.band[window].load().values
+        part = ds if task.tiles is None else ds.isel(y=window[0], x=window[1])
+        found: NDArray[Any] = part.load().band.values
         return found
 
 
