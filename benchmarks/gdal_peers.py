@@ -10,6 +10,9 @@ import numpy as np
 
 from benchmarks.base import Encoded, Pixels, Raster, is_complex
 
+RGBA = (3, 4)
+"""Numbers of bands that WebP takes."""
+
 
 @dataclass(frozen=True, slots=True)
 class Cog:
@@ -25,7 +28,9 @@ class Cog:
     requires: tuple[str, ...] = ("rasterio",)
 
     def holds(self, raster: Raster) -> bool:
-        """Refuse what libtiff's predictor or LERC do not know."""
+        """Refuse what libtiff's predictor, LERC or WebP do not know."""
+        if self.compress == "WEBP":
+            return raster.dtype == "uint8" and len(raster.array) in RGBA
         if self.compress.startswith("LERC"):
             return not is_complex(raster) and raster.array.dtype not in (
                 np.dtype("int64"),

@@ -78,6 +78,7 @@ PEERS: dict[str, Peer] = {
         Cog("COG ZSTD 22 no predictor", "ZSTD", options={"level": "22"}),
         Cog("COG LZW", "LZW", predictor=True),
         Cog("COG LERC_ZSTD", "LERC_ZSTD", options={"max_z_error": "0"}),
+        Cog("COG WEBP lossless", "WEBP", options={"quality": "100"}),
         Zarr("Zarr zstd"),
         Zarr("Zarr blosc", blosc=True),
         Pcodec(),
