@@ -7,7 +7,9 @@ are given, `unpack_*` functions yield a value or raise FormatError, nothing else
 
 from __future__ import annotations
 
+import re
 import struct
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple, Self
@@ -20,9 +22,11 @@ __all__ = [
     "VORBIS_COMMENT",
     "Block",
     "StreamInfo",
+    "check_seal",
     "pack_application",
     "pack_comments",
     "pack_stream",
+    "seal_stream",
     "unpack_application",
     "unpack_comments",
     "unpack_stream",
@@ -39,6 +43,10 @@ _FORBIDDEN: Final = 127
 _STREAMINFO_NBYTES: Final = 34
 _VENDOR: Final = ""
 """Every tile would repeat it."""
+SEAL: Final = "GEOSPATIAL_CRC32"
+"""The comment that holds a checksum of the stream (docs/format.md, section 4.9)."""
+_SEAL_START: Final = f"{SEAL}=".encode()
+_SEAL_DIGITS: Final = 8
 _PRINTABLE: Final = range(0x20, 0x7F)
 
 
@@ -287,3 +295,65 @@ def unpack_application(name: bytes, blocks: Iterable[Block]) -> bytes | memoryvi
         if kind == APPLICATION and bytes(payload[: len(name)]) == name
     ]
     return found[0] if len(found) == 1 else b"".join(found)
+
+
+def seal_stream(data: bytes) -> bytes:
+    """Put a checksum of a stream into its comments, as the first of them.
+
+    A stream that has one is returned as it is.
+
+    Raises
+    ------
+    FormatError
+        It is no FLAC stream, or has no comments.
+    """
+    info, blocks, offset = unpack_stream(data)
+    if SEAL in unpack_comments(blocks):
+        return data
+    k = next((k for k, b in enumerate(blocks) if b.kind == VORBIS_COMMENT), None)
+    if k is None:
+        raise FormatError("a FLAC stream without comments has no place for a checksum")
+    payload = bytes(blocks[k].payload)
+    at = 4 + int.from_bytes(payload[:4], "little")
+    count = int.from_bytes(payload[at : at + 4], "little")
+    entry = _SEAL_START + b"0" * _SEAL_DIGITS
+    head = struct.pack("<II", count + 1, len(entry)) + entry
+    sealed = Block(VORBIS_COMMENT, payload[:at] + head + payload[at + 4 :])
+    stream = pack_stream(
+        info, [*blocks[:k], sealed, *blocks[k + 1 :]], memoryview(data)[offset:]
+    )
+    start, stop, crc = _seal_of(stream, len(stream))
+    return stream[:start] + f"{crc:08x}".encode() + stream[stop:]
+
+
+def check_seal(data: bytes | memoryview, digits: str, head_nbytes: int) -> None:
+    """Compare a stream with the checksum in its comments.
+
+    Parameters
+    ----------
+    data
+        The whole stream.
+    digits
+        The comment's text.
+    head_nbytes
+        Bytes before its frames.
+
+    Raises
+    ------
+    FormatError
+        The stream is damaged.
+    """
+    *_, found = _seal_of(data, head_nbytes)
+    if not re.fullmatch(r"[0-9a-f]{8}", digits) or int(digits, 16) != found:
+        raise FormatError(
+            f"the stream is damaged: checksum {digits!r:.12} expected, "
+            f"{found:08x} found"
+        )
+
+
+def _seal_of(data: bytes | memoryview, head_nbytes: int) -> tuple[int, int, int]:
+    """Give where the digits of a checksum lie, and the CRC-32 of all other bytes."""
+    view = memoryview(data)
+    start = bytes(view[:head_nbytes]).find(_SEAL_START) + len(_SEAL_START)
+    stop = start + _SEAL_DIGITS
+    return start, stop, zlib.crc32(view[stop:], zlib.crc32(view[:start]))

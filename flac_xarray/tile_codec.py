@@ -206,6 +206,9 @@ def decode_tile(
         raise CorruptTileError(
             f"the tile is {header.dtype} {header.shape}: expected {dtype} {shape}"
         )
+    if not is_checked and flac_stream.SEAL in header.comments:
+        seal = header.comments[flac_stream.SEAL]
+        flac_stream.check_seal(data, seal, header.frames_offset)
     frames = memoryview(data)[header.frames_offset :]
     numpy_form = numpy_dtype(dtype)
     out = np.empty(shape, numpy_form) if out is None else out

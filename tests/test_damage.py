@@ -9,14 +9,17 @@ import zlib
 import numpy as np
 import pytest
 
+from flac_xarray import flac_stream
 from flac_xarray.array_writer import encode_array
 from flac_xarray.errors import CorruptTileError, FormatError, TruncatedError
+from flac_xarray.flac_frames import encode_samples
+from flac_xarray.georef import Georef
 from flac_xarray.reader import FlacRaster
 from flac_xarray.validate import validate_raster
 from tests.damage import check, cuts, flips, read
 from tests.fuzz import files
 from tests.fuzz.files import Parts
-from tests.fuzz.seeds import file_seeds
+from tests.fuzz.seeds import FileSeed, file_seeds, tile_seeds
 from tests.malformed import rows_at
 
 SEEDS = {seed.name: seed for seed in file_seeds()}
@@ -165,3 +168,52 @@ def test_a_tile_with_a_right_checksum_must_still_fit():
         with pytest.raises(CorruptTileError, match=word):
             read(made)
         assert not validate_raster(made, full=True).ok
+
+
+BARE = {s.name: s.stream.pack() for s in tile_seeds()}
+
+
+@pytest.mark.parametrize("name", ["uint8 classes:6", "float64 order up packed"])
+def test_damage_to_a_sealed_tile_is_found(name):
+    """Also in its comments and its side data, which FLAC's checksums leave out."""
+    plain = BARE[name]
+    sealed = flac_stream.seal_stream(plain)
+    assert len(sealed) == len(plain) + 29
+    assert read(sealed) == read(plain)
+    assert flac_stream.seal_stream(sealed) == sealed
+    at = sealed.index(b"GEOSPATIAL_CRC32=")
+    names = range(8 * at, 8 * (at + 17))
+    bits = range(8 * len(sealed))
+    refused, harmless, wrong = check(sealed_seed(sealed), flips(sealed, bits))
+    assert wrong == []
+    # Where the checksum has lost its name, all else is whole.
+    assert {int(bit.split()[1]) for bit in harmless} <= set(names)
+    assert refused + len(harmless) == len(bits)
+    _, _, wrong = check(sealed_seed(plain), flips(plain, range(8 * len(plain))))
+    assert wrong
+
+
+def sealed_seed(data: bytes) -> FileSeed:
+    return FileSeed("bare", data, Parts({}, ()), b"", (), Georef())
+
+
+def test_a_tile_is_cut_out_with_a_seal():
+    with FlacRaster.open(tiled()) as raster:
+        plain = raster.read_tile_bytes((1, 2))
+        sealed = raster.read_tile_bytes((1, 2), seal=True)
+    assert sealed == flac_stream.seal_stream(plain) != plain
+
+
+@pytest.mark.parametrize("digits", [b"ABCDEF01", b"0x123456", b"        "])
+def test_a_seal_is_eight_digits(digits):
+    sealed = flac_stream.seal_stream(BARE["int16"])
+    at = sealed.index(b"GEOSPATIAL_CRC32=") + 17
+    broken = sealed[:at] + digits + sealed[at + 8 :]
+    with pytest.raises(CorruptTileError, match="damaged"):
+        read(broken)
+
+
+def test_a_stream_without_comments_has_no_place_for_a_seal():
+    info, frames = encode_samples(np.arange(40, dtype="int16"), 16)
+    with pytest.raises(FormatError, match="without comments"):
+        flac_stream.seal_stream(flac_stream.pack_stream(info, [], frames))
