@@ -9,6 +9,7 @@ mistake. Translation from library errors happens once, at the boundary, with
 from __future__ import annotations
 
 __all__ = [
+    "ArrayNotFoundError",
     "CorruptTileError",
     "FlacRasterError",
     "FormatError",
@@ -119,6 +120,28 @@ class UnsupportedDataError(FlacRasterError, TypeError):
 
 class WindowError(FlacRasterError, IndexError):
     """The request lies outside the raster."""
+
+
+class ArrayNotFoundError(FlacRasterError, KeyError):
+    """The file has no array of that name at that level.
+
+    Attributes
+    ----------
+    name : str or None
+        What was asked for; None for whichever is first.
+    level : int
+        At which overview level.
+    arrays : tuple of (str, int)
+        Names and levels of those there are.
+    """
+
+    name: str | None = None
+    level: int = 0
+    arrays: tuple[tuple[str, int], ...] = ()
+
+    def __str__(self) -> str:
+        """Give the message alone: KeyError would put it in quotes."""
+        return str(self.args[0]) if self.args else ""
 
 
 class NotLosslessError(FlacRasterError, RuntimeError):

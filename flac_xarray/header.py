@@ -21,7 +21,7 @@ from flac_xarray.dtypes import (
     numpy_dtype,
     pixel_bytes,
 )
-from flac_xarray.errors import FormatError
+from flac_xarray.errors import ArrayNotFoundError, FormatError
 from flac_xarray.georef import Georef
 from flac_xarray.grid import TileGrid
 
@@ -231,8 +231,8 @@ class Header:
 
         Raises
         ------
-        KeyError
-            There is none.
+        ArrayNotFoundError
+            There is none; it names those there are.
         """
         for i, array in enumerate(self.arrays):
             if (
@@ -242,8 +242,15 @@ class Header:
             ):
                 return i
         have = sorted({(a.name, a.level) for a in self.arrays if a.role == role})
-        msg = f"no array {name!r} at level {level}: the file has {have}"
-        raise KeyError(msg)
+        wanted = "" if name is None else f" {name!r}"
+        texts = [f"{n!r}" + (f" at level {at}" if at else "") for n, at in have]
+        raise ArrayNotFoundError(
+            f"no array{wanted} at level {level}: the file has "
+            f"{', '.join(texts) or 'none of that role'}",
+            name=name,
+            level=level,
+            arrays=tuple(have),
+        )
 
     @property
     def levels(self) -> tuple[int, ...]:

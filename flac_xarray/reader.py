@@ -24,6 +24,7 @@ from flac_xarray.errors import (
     SourceChangedError,
     WindowError,
 )
+from flac_xarray.flac_stream import seal_stream
 from flac_xarray.georef import Bbox, Georef
 from flac_xarray.grid import TileCut, Window
 from flac_xarray.header import ArrayInfo
@@ -285,6 +286,8 @@ class FlacRaster:
 
         Raises
         ------
+        ArrayNotFoundError
+            There is no such array.
         WindowError
             The window or a band lies outside the raster.
         CorruptTileError
@@ -509,9 +512,19 @@ class FlacRaster:
             raise CorruptTileError(msg, tile=cut.index, offset=entry.offset) from error
 
     def read_tile_bytes(
-        self, index: Sequence[int], *, position: int | None = None
+        self, index: Sequence[int], *, position: int | None = None, seal: bool = False
     ) -> bytes:
         """Read one tile as it lies in the file: a complete FLAC stream.
+
+        Parameters
+        ----------
+        index
+            Of the tile.
+        position
+            Which of `header.arrays`; the first data array by default.
+        seal
+            Add a checksum to the stream, since that in the tile table stays behind: for
+            a tile that will be a file of its own.
 
         Returns
         -------
@@ -525,7 +538,7 @@ class FlacRaster:
         if entry.nbytes:
             data = bytes(self.index.source.read_range(entry.offset, entry.stop))
         self.index.table(position, number).check_tile(data, position, number)
-        return data
+        return seal_stream(data) if seal and data else data
 
 
 def _reopen(

@@ -66,7 +66,7 @@ def test_every_error_is_a_builtin_one_too_and_pickles():
 
     from flac_xarray import errors
 
-    builtin = (ValueError, TypeError, IndexError, OSError, RuntimeError)
+    builtin = (ValueError, TypeError, IndexError, KeyError, OSError, RuntimeError)
     for name in errors.__all__:
         cls = getattr(errors, name)
         if issubclass(cls, Warning):

@@ -25,7 +25,11 @@ from flac_xarray import (
     encode_array,
     write_array,
 )
-from flac_xarray.errors import NotFlacRasterError, TruncatedError
+from flac_xarray.errors import (
+    ArrayNotFoundError,
+    NotFlacRasterError,
+    TruncatedError,
+)
 from flac_xarray.sinks import MemorySink
 
 RNG = np.random.default_rng(3)
@@ -247,6 +251,13 @@ def test_several_arrays_of_other_shapes_and_dtypes():
         np.testing.assert_array_equal(raster.read(level=1), arrays[2])
         with pytest.raises(KeyError, match="level 7"):
             raster.read(level=7)
+        with pytest.raises(ArrayNotFoundError) as error:
+            raster.read(name="z")
+        have = "'q', 't', 't' at level 1"
+        assert str(error.value) == f"no array 'z' at level 0: the file has {have}"
+        assert error.value.arrays == (("q", 0), ("t", 0), ("t", 1))
+        again = pickle.loads(pickle.dumps(error.value))
+        assert (str(again), again.name) == (str(error.value), "z")
 
 
 def test_a_large_table_is_read_by_pages(monkeypatch):
