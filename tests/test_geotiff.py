@@ -505,10 +505,13 @@ def test_dtypes_that_gdal_lacks_are_widened(dtype, written, nbits, tmp_path):
     write_array(tmp_path / "a.flac", pixels)
     with FlacRaster.open(tmp_path / "a.flac") as raster:
         convert_to_geotiff(raster, tmp_path / "b.tif")
+    # rasterio 1.5, on GDAL 3.11 and later, gives such floats their own dtype.
+    knows = dtype in rasterio.dtypes.dtype_rev
     with rasterio.open(tmp_path / "b.tif") as b:
-        assert b.dtypes == (written,) * 2
+        assert b.dtypes == (dtype if knows else written,) * 2
         np.testing.assert_array_equal(b.read().astype(dtype), pixels)
-        assert b.tags(1, ns="IMAGE_STRUCTURE") == {"NBITS": nbits}
+        if not knows:
+            assert b.tags(1, ns="IMAGE_STRUCTURE") == {"NBITS": nbits}
 
 
 def test_rows_and_columns_alone_are_one_band(tmp_path):
