@@ -7,7 +7,8 @@ fetched in the background, and their tiles wait, compressed, to be taken. Enough
 under way to fill a link (`FLYING_NBYTES`), the next begins when one has ended, and a
 bounded amount waits (`WINDOW_NBYTES`). No tile is fetched twice in one pass and none
 that is not wanted. A reader that takes a little of every batch would make all of them
-wait at once; beyond `MAX_WAITING_NBYTES` it gets its tiles one at a time.
+wait at once; beyond `MAX_WAITING_NBYTES` it gets its tiles one at a time. Where there
+is no thread, or it has died, whoever needs a tile fetches it himself.
 """
 
 from __future__ import annotations
@@ -15,12 +16,16 @@ from __future__ import annotations
 import itertools
 import threading
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, wait
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
+
+from flac_xarray.crew import start_thread
+from flac_xarray.forking import fork_safe_lock, renew_after_fork
 
 if TYPE_CHECKING:
     from flac_xarray.reader import FlacRaster
@@ -36,7 +41,55 @@ WINDOW_NBYTES: Final = 64 << 20
 MAX_WAITING_NBYTES: Final = 128 << 20
 """Bytes that may wait in all, however the tiles are read."""
 
+LOOK_SECONDS: Final = 5.0
+"""After how long without a tile its reader looks whether somebody fetches it."""
+
 Data = bytes | memoryview
+Fetch = Callable[[Sequence[int]], Iterator[tuple[int, Data]]]
+
+
+class _Batch:
+    """Tiles that are fetched together, once, by whoever claims them first."""
+
+    def __init__(self, numbers: Sequence[int], nbytes: int) -> None:
+        self.numbers = numbers
+        self.nbytes = nbytes
+        self.jobs: list[Future[Data]] = [Future() for _ in numbers]
+        self._claim = threading.Lock()
+        self._has_ended = False
+
+    def fetch(self, fetch: Fetch) -> bool:
+        """Fetch the tiles, unless somebody has begun to; errors are the jobs'.
+
+        Returns
+        -------
+        bool
+            Whether they are all here by it.
+        """
+        is_mine = False
+        try:
+            is_mine = self._claim.acquire(blocking=False)
+            if is_mine:
+                for k, data in fetch(self.numbers):
+                    self.jobs[k].set_result(data)
+        except BaseException as error:  # noqa: BLE001 - raised again in who waits
+            for job in self.jobs:
+                if not job.done():
+                    job.set_exception(error)
+            return False
+        finally:
+            self._has_ended = is_mine or self._has_ended
+        return is_mine
+
+    def result(self, k: int, fetch: Fetch) -> Data:
+        """Wait for a tile."""
+        job = self.jobs[k]
+        while not wait((job,), LOOK_SECONDS).done:
+            self.fetch(fetch)  # where the thread died before it began
+            if self._has_ended and not job.done():  # or before it could say so
+                ((_, data),) = fetch([self.numbers[k]])
+                return data
+        return job.result()
 
 
 class FetchAhead:
@@ -53,22 +106,28 @@ class FetchAhead:
     def __init__(self, position: int, uses: Mapping[int, int]) -> None:
         self.position = position
         self.uses = uses
-        self._lock = threading.Lock()
+        self._lock = fork_safe_lock()
         self._batches: list[NDArray[np.uint32]] = []
         self._starts = np.zeros(0, np.uint32)
         self._nbytes: dict[int, int] = {}
         self._flying_nbytes = 0
         self._begin()
+        renew_after_fork(self)
 
     def _begin(self) -> None:
         """Forget what was read: a second pass fetches anew."""
         self._left = Counter(self.uses)
-        self._jobs: dict[int, Future[Data]] = {}
+        self._jobs: dict[int, tuple[_Batch, int]] = {}
         self._waiting_nbytes = 0
         self._unstarted = set(range(len(self._batches)))
         self._reached: set[int] = set()
         self._last: int | None = None
         self._step = 0
+
+    def after_fork(self) -> None:
+        """Fetch anew in a forked child: the threads that did are the parent's."""
+        self._flying_nbytes = 0
+        self._begin()
 
     @property
     def waiting_nbytes(self) -> int:
@@ -106,9 +165,11 @@ class FetchAhead:
             found = raster.fetch_tiles(self.position, [numbers[k] for k in alone])
             for place, data in found:
                 yield alone[place], data
+        fetch = partial(raster.fetch_tiles, self.position)
         for k, job in enumerate(jobs):
             if job is not None:
-                yield k, job.result()
+                batch, place = job
+                yield k, batch.result(place, fetch)
 
     def _split(self, raster: FlacRaster) -> None:
         """Cut the tiles into batches of about `BATCH_NBYTES`."""
@@ -143,8 +204,8 @@ class FetchAhead:
                 or self._waiting_nbytes >= WINDOW_NBYTES
             ):
                 return
-            if following in self._unstarted:
-                self._start(raster, following)
+            if following in self._unstarted and not self._start(raster, following):
+                return
 
     def _onwards(self, batch: int) -> Iterator[int]:
         """Give the other batches: those ahead, then those behind, the nearest first.
@@ -158,48 +219,28 @@ class FetchAhead:
             return (k for pair in by_turns for k in pair if k is not None)
         return itertools.chain(*((above, below) if self._step > 0 else (below, above)))
 
-    def _start(self, raster: FlacRaster, batch: int) -> None:
-        """Begin to fetch what is left of a batch."""
-        self._unstarted.remove(batch)
-        numbers = [n for n in self._batches[batch].tolist() if self._left[n]]
-        if not numbers:  # all were taken one at a time
-            return
-        nbytes = sum(self._nbytes[n] for n in numbers)
-        self._waiting_nbytes += nbytes
-        self._flying_nbytes += nbytes
-        jobs: list[Future[Data]] = [Future() for _ in numbers]
-        self._jobs.update(zip(numbers, jobs, strict=True))
-        threading.Thread(
-            target=self._fetch,
-            args=(raster, numbers, jobs, nbytes),
-            name="flac-raster-fetch",
-            daemon=True,
-        ).start()
+    def _start(self, raster: FlacRaster, number: int) -> bool:
+        """Begin to fetch what is left of a batch; false where there is no thread."""
+        numbers = [n for n in self._batches[number].tolist() if self._left[n]]
+        if numbers:  # else all were taken one at a time
+            batch = _Batch(numbers, sum(self._nbytes[n] for n in numbers))
+            if not start_thread(partial(self._fetch, raster, batch)):
+                return False
+            self._waiting_nbytes += batch.nbytes
+            self._flying_nbytes += batch.nbytes
+            self._jobs.update((n, (batch, k)) for k, n in enumerate(numbers))
+        self._unstarted.remove(number)
+        return True
 
-    def _fetch(
-        self,
-        raster: FlacRaster,
-        numbers: Sequence[int],
-        jobs: Sequence[Future[Data]],
-        nbytes: int,
-    ) -> None:
+    def _fetch(self, raster: FlacRaster, batch: _Batch) -> None:
         """Fetch a batch, then see to the next: a thread's whole life."""
-        try:
-            for k, data in raster.fetch_tiles(self.position, numbers):
-                jobs[k].set_result(data)
-        except BaseException as error:  # noqa: BLE001  (raised again in who waits)
-            for job in jobs:
-                if not job.done():
-                    job.set_exception(error)
-            with self._lock:
-                self._flying_nbytes -= nbytes
-            return
+        is_here = batch.fetch(partial(raster.fetch_tiles, self.position))
         with self._lock:
-            self._flying_nbytes -= nbytes
-            if self._last is not None:  # else the pass is over
+            self._flying_nbytes -= batch.nbytes
+            if is_here and self._last is not None:  # else the pass is over
                 self._top_up(raster)
 
-    def _taken(self, number: int) -> Future[Data] | None:
+    def _taken(self, number: int) -> tuple[_Batch, int] | None:
         """Count a tile as read, and give its fetch; None when it has none."""
         if not self._left[number]:
             return None

@@ -12,7 +12,6 @@ import hashlib
 import math
 import os
 import pickle
-import threading
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Mapping
@@ -23,6 +22,7 @@ from typing import Any, Final
 from flac_xarray.container import is_container
 from flac_xarray.errors import NotFlacRasterError
 from flac_xarray.file_kinds import kind_of
+from flac_xarray.forking import fork_safe_lock
 from flac_xarray.header import Header
 from flac_xarray.legacy import read_legacy
 from flac_xarray.legacy_tiles import LegacyDecoder
@@ -39,7 +39,7 @@ MOST_AT_ONCE: Final = 64
 """Headers that `fetch_headers` has under way."""
 
 _files: OrderedDict[str, tuple[float, OpenFile]] = OrderedDict()
-_lock = threading.Lock()
+_lock = fork_safe_lock()
 
 
 @dataclass(frozen=True, slots=True)

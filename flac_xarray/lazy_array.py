@@ -12,7 +12,6 @@ import asyncio
 import hashlib
 import pickle
 import sys
-import threading
 import uuid
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
@@ -23,6 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 from xarray.backends import BackendArray
 from xarray.core import indexing
+
+from flac_xarray.forking import fork_safe_lock, run_after_fork
 
 if TYPE_CHECKING:
     import os
@@ -38,8 +39,9 @@ __all__ = ["RasterArray", "RasterRef"]
 MAX_OPEN: Final = 128
 """Rasters that a process keeps open."""
 
-_open_rasters: OrderedDict[str, Future[FlacRaster]] = OrderedDict()
-_guard = threading.Lock()
+_open_rasters: OrderedDict[str, FlacRaster | Future[FlacRaster]] = OrderedDict()
+"""Open ones, and those that a thread is opening."""
+_guard = fork_safe_lock()
 
 
 class RasterRef:
@@ -111,11 +113,9 @@ class RasterRef:
             # Without an ETag or a time nothing tells two states of a file apart.
             state = raster.token or uuid.uuid4().hex
             ref = cls(_digest(payload + state.encode()), payload)
-        job: Future[FlacRaster] = Future()
-        job.set_result(raster)
         with _guard:
             _open_rasters.pop(ref.token, None)
-            _open_rasters[ref.token] = job
+            _open_rasters[ref.token] = raster
             _crowd_out()
         return ref
 
@@ -131,21 +131,29 @@ class RasterRef:
         SourceChangedError
             The file is no longer the one that was opened.
         """
-        with _guard:
-            job = _open_rasters.get(self.token)
-            mine = job is None
-            if job is None:
-                job = _open_rasters[self.token] = Future()
-                _crowd_out()
-            _open_rasters.move_to_end(self.token)
-        if mine:
-            try:
-                job.set_result(self._reopen())
-            except BaseException as error:
+        job: Future[FlacRaster] | None = None
+        try:
+            with _guard:
+                found = _open_rasters.get(self.token)
+                if found is None:
+                    # Known here before it is there: an interrupt leaves none behind.
+                    job = _open_rasters[self.token] = Future()
+                    _crowd_out()
+                _open_rasters.move_to_end(self.token)
+            if found is not None:
+                return found.result() if isinstance(found, Future) else found
+            raster = self._reopen()
+        except BaseException as error:
+            if job is not None:
                 self.close()
                 job.set_exception(error)
-                raise
-        return job.result()
+            raise
+        assert job is not None  # noqa: S101
+        with _guard:
+            if _open_rasters.get(self.token) is job:  # else it was closed meanwhile
+                _open_rasters[self.token] = raster
+        job.set_result(raster)
+        return raster
 
     def _reopen(self) -> FlacRaster:
         from flac_xarray.reader import FlacRaster
@@ -164,6 +172,14 @@ class RasterRef:
         """
         with _guard:
             _open_rasters.pop(self.token, None)
+
+
+@run_after_fork
+def _forget_openings() -> None:
+    """Leave to a forked child what is open: nobody there is opening anything."""
+    for token, found in list(_open_rasters.items()):
+        if isinstance(found, Future):
+            del _open_rasters[token]
 
 
 def _crowd_out() -> None:

@@ -9,7 +9,6 @@ writer's threads make the pixels, encode them, and bring them back for the next 
 from __future__ import annotations
 
 import itertools
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flac_xarray.dtypes import empty_pixel, numpy_dtype
+from flac_xarray.forking import fork_safe_lock
 from flac_xarray.grid import TileCut
 from flac_xarray.header import ArrayInfo
 from flac_xarray.overview_plan import LevelSource, OverviewPlan
@@ -89,7 +89,7 @@ class Pyramid:
         self.sources = plan.sources
         self._kept: dict[TileKey, _Kept] = {}
         self._waiting: dict[tuple[int, tuple[int, ...]], _Waiting] = {}
-        self._lock = threading.Lock()
+        self._lock = fork_safe_lock()
         pairs = ((s.position, s.mask) for s in self.sources.values())
         self._feeding = frozenset(itertools.chain.from_iterable(pairs))
         self._spans = {at: self._tile_spans(at) for at in self.sources}

@@ -2,15 +2,16 @@
 
 Strategy: values that say what a read is about, and one loop that hands bytes to
 threads as they arrive, a bounded number ahead, so that fetching and decoding overlap.
+The loop's own thread works too when the others have enough to do, or are not there.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Final
 
+from flac_xarray.crew import Crew
 from flac_xarray.grid import TileCut
 from flac_xarray.ranges import ByteRange
 from flac_xarray.tile_table import TileEntry
@@ -69,7 +70,7 @@ def run_on_arrival(
     arriving: Iterable[tuple[int, Data]],
     use: Callable[[int, Data], object],
     threads: int,
-) -> None:
+) -> int:
     """Call `use` with everything that arrives, in so many threads.
 
     Parameters
@@ -79,25 +80,27 @@ def run_on_arrival(
     use
         Called once each; what it raises is raised here.
     threads
-        1 or less works in this thread.
+        How many work, this one among them.
+
+    Returns
+    -------
+    int
+        How much arrived.
     """
+    n_arrived = 0
     if threads <= 1:
         for k, data in arriving:
             use(k, data)
-        return
-    with ThreadPoolExecutor(threads, "flac-raster-decode") as pool:
-        waiting: set[Future[object]] = set()
+            n_arrived += 1
+        return n_arrived
+    crew: Crew[object] = Crew(threads - 1)
+    with crew:
         for k, data in arriving:
-            waiting.add(pool.submit(use, k, data))
-            if len(waiting) >= threads * IN_FLIGHT:
-                waiting = _settle(waiting)
-        while waiting:
-            waiting = _settle(waiting)
-
-
-def _settle(waiting: set[Future[object]]) -> set[Future[object]]:
-    """Wait for one job at least; raise what a job raised."""
-    done, rest = wait(waiting, return_when=FIRST_COMPLETED)
-    for job in done:
-        job.result()
-    return rest
+            crew.put(use, k, data)
+            n_arrived += 1
+            del data  # the job's now, and gone when it is done
+            if len(crew) >= threads * IN_FLIGHT:
+                crew.take()
+        while len(crew):
+            crew.take()
+    return n_arrived

@@ -22,6 +22,7 @@ from flac_xarray.errors import (
     CorruptTileError,
     FormatError,
     SourceChangedError,
+    SourceError,
     WindowError,
 )
 from flac_xarray.flac_stream import seal_stream
@@ -471,7 +472,12 @@ class FlacRaster:
             arrived = self.fetch_tiles(position, numbers)
         else:
             arrived = fetch(self, position, numbers)
-        run_on_arrival(arrived, use, min(threads or self.threads, len(numbers)))
+        n_arrived = run_on_arrival(
+            arrived, use, min(threads or self.threads, len(numbers))
+        )
+        if n_arrived != len(numbers):  # never a pixel that nobody has written
+            msg = f"{self.name}: {n_arrived} of {len(numbers)} tiles arrived"
+            raise SourceError(msg, url=self.name)
 
     def _place(
         self,

@@ -12,13 +12,13 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import threading
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, Self
 
 from flac_xarray.errors import SourceError
+from flac_xarray.forking import fork_safe_lock
 from flac_xarray.part_files import what_is_left
 from flac_xarray.sinks import FileSink
 from flac_xarray.tile_batch import Part
@@ -26,7 +26,7 @@ from flac_xarray.tile_batch import Part
 __all__ = ["FLAGS", "SharedFile", "claimed_end", "locked", "write_at"]
 
 FLAGS: Final = os.O_RDWR | getattr(os, "O_BINARY", 0)
-_mutex = threading.Lock()
+_mutex = fork_safe_lock()
 
 
 class SharedFile:
@@ -230,4 +230,6 @@ def locked(claims: str, *, create: bool) -> Iterator[None]:
                     yield
                     return
             finally:
+                # Closing does not let go of it while a forked child has a copy.
+                fcntl.flock(fd, fcntl.LOCK_UN)
                 os.close(fd)

@@ -13,12 +13,12 @@ import contextlib
 import errno
 import os
 import tempfile
-import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, Protocol, Self
 
 from flac_xarray.errors import SourceError
+from flac_xarray.forking import fork_safe_lock
 from flac_xarray.part_files import (
     claim_part,
     settle_part,
@@ -55,7 +55,7 @@ class MemorySink:
         self.name = "<memory>"
         self.value = b""
         self._buffer = bytearray()
-        self._lock = threading.Lock()
+        self._lock = fork_safe_lock()
 
     def put(self, data: bytes | memoryview, offset: int) -> None:
         """Write bytes at an offset."""
@@ -104,6 +104,7 @@ class FileSink:
         self.path = Path(path)
         self.name = str(self.path)
         self.overwrite = overwrite
+        self._pid = os.getpid()
         sweep_parts(self.path)
         if not overwrite and os.path.lexists(self.path):
             raise _exists(self.name)
@@ -128,6 +129,7 @@ class FileSink:
         sink = cls.__new__(cls)
         sink.path, sink.part = Path(path), Path(part)
         sink.name, sink.overwrite = path, overwrite
+        sink._pid = os.getpid()  # noqa: SLF001  (its own)
         sink._fd = os.open(part, FLAGS)  # noqa: SLF001  (its own)
         return sink
 
@@ -144,13 +146,23 @@ class FileSink:
         Raises
         ------
         SourceError
-            The disk is full or failing.
+            The disk is full or failing, or this is a fork of who began the file.
         """
+        self._check_own()
         view = memoryview(data)
         with self._translated(f" at byte {offset}"):
             while view:
                 done = os.pwrite(self._fd, view, offset)
                 view, offset = view[done:], offset + done
+
+    def _check_own(self) -> None:
+        """Refuse a forked process: two would write to the same places."""
+        if self._pid != os.getpid():
+            msg = (
+                f"cannot write {self.name}: process {self._pid} began the file, this "
+                "one is its fork: let each process write a file of its own"
+            )
+            raise SourceError(msg, url=self.name)
 
     @contextlib.contextmanager
     def _translated(self, where: str = "") -> Iterator[None]:
@@ -176,6 +188,7 @@ class FileSink:
         SourceError
             The disk is full or failing, or the part file is gone.
         """
+        self._check_own()
         with self._translated():
             os.fsync(self._fd)
             if self.overwrite:
@@ -212,9 +225,13 @@ class FileSink:
             self.part.unlink()
 
     def abort(self) -> None:
-        """Remove the part file; where that fails, the error at hand gets a note."""
+        """Remove the part file; where that fails, the error at hand gets a note.
+
+        A forked process only lets go of it: who began the file goes on.
+        """
         try:
-            self.part.unlink(missing_ok=True)
+            if self._pid == os.getpid():
+                self.part.unlink(missing_ok=True)
         except OSError as error:
             told = f"{self.part} is left, it cannot be removed: {error.strerror}"
             if error.__context__ is None:

@@ -7,11 +7,12 @@ panning over, and is decoded straight into its result.
 
 from __future__ import annotations
 
-import threading
 from collections import OrderedDict
 from typing import Any
 
 from numpy.typing import NDArray
+
+from flac_xarray.forking import fork_safe_lock
 
 __all__ = ["TileCache"]
 
@@ -42,7 +43,7 @@ class TileCache:
         self.hits = 0
         self.misses = 0
         self._tiles: OrderedDict[TileKey, NDArray[Any]] = OrderedDict()
-        self._lock = threading.Lock()
+        self._lock = fork_safe_lock()
 
     def serves(self, nbytes: int) -> bool:
         """Whether a read of that many bytes of pixels goes through the cache."""
@@ -62,9 +63,10 @@ class TileCache:
     def put(self, key: TileKey, tile: NDArray[Any]) -> None:
         """Keep a tile; it must not be written to any more."""
         with self._lock:
+            # A child forked in the midst of this may count a tile that is not here.
             old = self._tiles.pop(key, None)
             self.nbytes += tile.nbytes - (0 if old is None else old.nbytes)
             self._tiles[key] = tile
-            while self.nbytes > self.max_nbytes:
+            while self._tiles and self.nbytes > self.max_nbytes:
                 _, oldest = self._tiles.popitem(last=False)
                 self.nbytes -= oldest.nbytes

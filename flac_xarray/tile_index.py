@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from flac_xarray.container import Layout, unpack_header
 from flac_xarray.errors import SourceChangedError, TruncatedError
+from flac_xarray.forking import fork_safe_lock
 from flac_xarray.header import Header
 from flac_xarray.ranges import ByteRange
 from flac_xarray.sources import Source
@@ -70,7 +71,7 @@ class TileIndex:
     decode: DecodeTile = _DECODE
     """Decodes tiles whose rows were compared; files of another kind have their own."""
     _pages: dict[tuple[int, int], TileTable] = field(default_factory=dict)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _lock: threading.Lock = field(default_factory=fork_safe_lock)
 
     def on(self, source: Source) -> TileIndex:
         """Give the same tables with pages read from another source of the file."""

@@ -13,7 +13,6 @@ of tiles, compressed, for the tasks that decode them, which follow them to the w
 from __future__ import annotations
 
 import sys
-import threading
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flac_xarray.fetch_ahead import Data, FetchAhead
+from flac_xarray.forking import fork_safe_lock
 from flac_xarray.masking import Masking
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class TilePlan:
     def __init__(self, view: TileView, numbers: NDArray[np.uint32]) -> None:
         self.view = view
         self.numbers = np.sort(numbers)
-        self._lock = threading.Lock()
+        self._lock = fork_safe_lock()
         self._queues: dict[int, FetchAhead] | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -9,7 +9,6 @@ All findings are returned as a value; only bytes that cannot be had are raised.
 from __future__ import annotations
 
 import math
-import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from typing import Any, Final
 from flac_xarray import flac_stream
 from flac_xarray.dtypes import itemsize
 from flac_xarray.errors import FlacRasterError, FormatError, LossyFileWarning
+from flac_xarray.forking import fork_safe_lock
 from flac_xarray.legacy_tiles import LegacyDecoder
 from flac_xarray.read_plan import run_on_arrival
 from flac_xarray.reader import FlacRaster
@@ -196,7 +196,7 @@ class _TileCheck:
         self.progress = progress
         self.encoder = TileEncoder(raster.header)
         self.n_tiles = 0
-        self._lock = threading.Lock()
+        self._lock = fork_safe_lock()
         self._found: dict[tuple[int, int], list[str]] = {}
         self._without_md5 = 0
 

@@ -76,11 +76,6 @@ class VirtualFile:
         digest.update(self.layout.head)
         return digest.hexdigest()
 
-    def forget_locks(self) -> None:
-        """Start with caches of its own: in a forked process, somebody may hold them."""
-        self._cache = TileCache(self._cache.max_nbytes)
-        self.raster.cache = TileCache(self.raster.cache.max_nbytes)
-
     def read(self, start: int, stop: int) -> bytes:
         """Read a half-open range; less where the file ends before."""
         out = np.empty(max(0, min(stop, self.size) - start), np.uint8)

@@ -89,7 +89,6 @@ def register_gdal(
         setattr(callbacks.contents, name, function)
     vsi_abi.install(_PREFIX, callbacks)
     _kept.append(callbacks)
-    os.register_at_fork(after_in_child=_after_fork)
     if get_gdal_config(RAW_CACHE[0]) is None:
         set_gdal_config(*RAW_CACHE)
 
@@ -116,12 +115,6 @@ def _begins(url: str, prefix: str) -> bool:
     """Whether a prefix ends where a part of the URL ends: hosts are not cut."""
     rest = url.removeprefix(prefix)
     return url.startswith(prefix) and (prefix.endswith("/") or rest[:1] in "/?#")
-
-
-def _after_fork() -> None:
-    """Leave behind locks that a thread of the parent may have held."""
-    for handle in _handles.values():
-        handle.file.forget_locks()
 
 
 def _guarded(failed: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

@@ -9,10 +9,8 @@ state is where the next tile goes.
 from __future__ import annotations
 
 import os
-import threading
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from types import TracebackType
 from typing import Any, Self
@@ -21,15 +19,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flac_xarray.container import header_nbytes, pack_header
+from flac_xarray.crew import Crew
 from flac_xarray.dtypes import empty_pixel
 from flac_xarray.errors import FormatError, SourceError, UnsupportedDataError
+from flac_xarray.forking import fork_safe_lock
 from flac_xarray.header import Header
 from flac_xarray.overview_plan import OverviewPlan, Overviews, Resampling
 from flac_xarray.pyramid import OverviewTile, Pyramid
 from flac_xarray.sinks import Sink, open_sink
 from flac_xarray.tile_codec import decode_tile
 from flac_xarray.tile_encoder import DEFAULT_EFFORT, TileEncoder
-from flac_xarray.tile_queue import TileQueue
+from flac_xarray.tile_queue import Encoded, TileQueue
 from flac_xarray.tile_table import TileTable
 
 __all__ = ["FlacRasterWriter"]
@@ -80,7 +80,7 @@ class FlacRasterWriter:
         self._rows: dict[tuple[int, int], tuple[int, int, int]] = {}
         self._pyramid = Pyramid(plan)
         self._next = header_nbytes(plan.header)
-        self._lock = threading.Lock()
+        self._lock = fork_safe_lock()
         self._open = True
         self._failed: BaseException | None = None
 
@@ -197,22 +197,12 @@ class FlacRasterWriter:
         progress
             Called with the number of pixel bytes of each tile done.
         """
-        with ThreadPoolExecutor(self.threads, "flac-raster-encode") as pool:
-            queue = TileQueue(
-                pool,
-                self.threads,
-                self.encoder,
-                self._pyramid,
-                self._append,
-                progress,
-            )
-            try:
-                for position, index, pixels in tiles:
-                    queue.put(position, index, pixels())
-                queue.drain()
-            except BaseException:
-                pool.shutdown(wait=True, cancel_futures=True)
-                raise
+        crew: Crew[Encoded] = Crew(self.threads)
+        with crew:
+            queue = TileQueue(crew, self.encoder, self._pyramid, self._append, progress)
+            for position, index, pixels in tiles:
+                queue.put(position, index, pixels())
+            queue.drain()
 
     def write(
         self,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import pickle
-import threading
 import time
 
 import dask
@@ -216,18 +215,6 @@ def test_a_failed_fetch_reaches_the_tasks_and_a_retry_works(server, band_data):
         band_data.compute()
     server.faults = ()
     np.testing.assert_array_equal(band_data.compute(), PIXELS)
-
-
-def test_no_thread_is_left_behind(band_data):
-    before = {t.name for t in threading.enumerate()}
-    band_data.compute(scheduler="threads", num_workers=2)
-    deadline = time.monotonic() + 5
-    while time.monotonic() < deadline:
-        left = {t.name for t in threading.enumerate()} - before
-        if not {name for name in left if name.startswith("flac-raster")}:
-            return
-        time.sleep(0.01)
-    pytest.fail(f"threads left: {left}")
 
 
 def test_tasks_and_plans_are_small(band_data):

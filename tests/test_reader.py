@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pickle
-import threading
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
@@ -158,13 +157,6 @@ def test_threads_share_one_raster():
         found = pool.map(raster.read, windows)
         for window, pixels in zip(windows, found, strict=True):
             np.testing.assert_array_equal(pixels, PIXELS[(slice(None), *window.slices)])
-
-
-def test_no_thread_is_left_behind():
-    before = threading.active_count()
-    with FlacRaster.open(FILE) as raster:
-        raster.read(threads=4)
-    assert threading.active_count() == before
 
 
 def test_a_raster_pickles_as_its_source(tmp_path):

@@ -12,21 +12,24 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future
-from queue import SimpleQueue
-from typing import TypeVar
+from queue import Empty, SimpleQueue
+from typing import Final, TypeVar
 
 from flac_xarray.ranges import Request
 from flac_xarray.sources.protocol import FetchLimits
 
-__all__ = ["fetch_as_they_arrive"]
+__all__ = ["LOOK_SECONDS", "fetch_as_they_arrive"]
 
 T = TypeVar("T")
+LOOK_SECONDS: Final = 5.0
+"""After how long without an answer somebody looks whether there can be one."""
 
 
 def fetch_as_they_arrive(
     requests: Sequence[Request],
     submit: Callable[[Request, Callable[[T], None]], Future[None]],
     limits: FetchLimits,
+    look: Callable[[], object] = lambda: None,
 ) -> Generator[T, None, None]:
     """Yield what requests bring, in the order in which it arrives.
 
@@ -39,12 +42,14 @@ def fetch_as_they_arrive(
         likes until its future is done.
     limits
         `concurrency` and `buffer` bound what is under way or waits to be consumed.
+    look
+        Called while nothing arrives; raises when nothing will.
 
     Raises
     ------
     SourceError
-        Whatever a future raises; all others are cancelled then, as they are when the
-        generator is closed.
+        Whatever `look` or a future raises; all others are cancelled then, as they are
+        when the generator is closed.
 
     Examples
     --------
@@ -82,7 +87,11 @@ def fetch_as_they_arrive(
                 flying[future] = request
                 # What it emitted is in the queue before this.
                 future.add_done_callback(lambda f: arrived.put((f, None)))
-            ended, what = arrived.get()
+            try:
+                ended, what = arrived.get(timeout=LOOK_SECONDS)
+            except Empty:
+                look()
+                continue
             if ended is not None:
                 held -= flying.pop(ended).nbytes
                 ended.result()

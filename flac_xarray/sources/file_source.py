@@ -8,12 +8,12 @@ rewritten in place is noticed by its size and time of modification.
 from __future__ import annotations
 
 import os
-import threading
 from pathlib import Path
 from stat import S_ISDIR
 from typing import Any, Self
 
 from flac_xarray.errors import SourceChangedError, SourceError
+from flac_xarray.forking import fork_safe_lock
 from flac_xarray.sources.planned import PlannedSource
 from flac_xarray.sources.protocol import FetchLimits, Prefix
 from flac_xarray.sources.retrying import SourceNotFoundError
@@ -38,7 +38,7 @@ class FileSource(PlannedSource):
         self._path = path
         self._fd: int | None = fd
         self._token = token
-        self._seeking = threading.Lock()
+        self._seeking = fork_safe_lock()
 
     @classmethod
     def open(
@@ -161,10 +161,6 @@ class FileSource(PlannedSource):
             f"(size-mtime was {before}, is {self._identify()}): open it again"
         )
         return SourceChangedError(msg, url=self.name)
-
-    def _after_fork(self) -> None:
-        super()._after_fork()
-        self._seeking = threading.Lock()
 
 
 def _token(stat: os.stat_result) -> str:

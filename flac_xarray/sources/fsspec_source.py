@@ -11,23 +11,22 @@ only what it lets through: timeouts, broken connections, short bodies.
 from __future__ import annotations
 
 import asyncio
-import os
 import threading
+from collections import deque
 from collections.abc import Generator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from flac_xarray.crew import Crew
 from flac_xarray.errors import SourceError
+from flac_xarray.forking import fork_safe_lock
 from flac_xarray.naming import Secrets, display_name
 from flac_xarray.ranges import Request
-from flac_xarray.sources.fetching import fetch_as_they_arrive
 from flac_xarray.sources.loop_source import Data, LoopSource
 from flac_xarray.sources.planned import PlannedSource, cut
 from flac_xarray.sources.protocol import FetchLimits, Prefix
 from flac_xarray.sources.retrying import SourceNotFoundError, TransientError, retry
-from flac_xarray.sources.splitting import Emit
 
 __all__ = ["LOCKS", "BlockingFsspecSource", "FsspecSource", "translate_error"]
 
@@ -86,20 +85,21 @@ class BlockingFsspecSource(PlannedSource):
         if workers <= 1:
             yield from super()._fetch(requests)
             return
-        pool = ThreadPoolExecutor(workers, "flac-raster-fetch")
-
-        def answer(request: Request, emit: Emit) -> None:
-            data = memoryview(self._answer(request.start, request.stop))
-            for part in cut(request.parts, data):
-                emit(part)
-
-        def submit(request: Request, emit: Emit) -> Future[None]:
-            return pool.submit(answer, request, emit)
-
-        try:
-            yield from fetch_as_they_arrive(requests, submit, self.limits)
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+        flying: deque[Request] = deque()
+        held = 0
+        crew: Crew[Data] = Crew(workers, waits=False)
+        with crew:
+            for request in requests:
+                while flying and (
+                    len(flying) >= workers or held + request.nbytes > self.limits.buffer
+                ):
+                    held -= flying[0].nbytes
+                    yield from cut(flying.popleft().parts, memoryview(crew.take()))
+                flying.append(request)
+                held += request.nbytes
+                crew.put(self._answer, request.start, request.stop)
+            while flying:
+                yield from cut(flying.popleft().parts, memoryview(crew.take()))
 
     def _alone(self, start: int, stop: int, *, prefix: bool) -> Data:
         with LOCKS.of(self._fs):
@@ -133,24 +133,16 @@ class Locks:
     """One lock a file system: the sources of an archive's files share its position."""
 
     def __init__(self) -> None:
-        self.forget()
-
-    def forget(self) -> None:
-        """Start anew, as a forked child must."""
         self._locks: WeakKeyDictionary[Any, threading.Lock] = WeakKeyDictionary()
-        self._looking = threading.Lock()
+        self._looking = fork_safe_lock()
 
     def of(self, fs: Any) -> threading.Lock:
         """Give the lock of a file system; equal ones have the same."""
         with self._looking:
-            return self._locks.setdefault(fs, threading.Lock())
+            return self._locks.setdefault(fs, fork_safe_lock())
 
 
 LOCKS = Locks()
-
-if hasattr(os, "register_at_fork"):  # not on Windows, which cannot fork
-    # A lock may have been held by a thread that the child does not have.
-    os.register_at_fork(after_in_child=LOCKS.forget)
 
 
 def translate_error(

@@ -4,23 +4,25 @@ Strategy: fsspec keeps one event loop in a thread of its own and its sessions be
 that loop, so requests run there and the reader's thread waits for futures. State that
 answers change (`_identity`) is touched on the loop only and needs no lock. A forked
 child has no such thread: it makes a new file system, and keeps the old one alive
-unused, because finalising it would close sockets that the parent still reads from.
+unused, because finalising it would close sockets that the parent still reads from. The
+loop may end, of lack of memory, or with the interpreter: who waits looks now and then.
 """
 
 from __future__ import annotations
 
 import asyncio
-import threading
+import sys
 from abc import abstractmethod
 from collections.abc import Awaitable, Callable, Generator, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from functools import partial
 from typing import Any, TypeVar
 
 from flac_xarray.errors import SourceError
+from flac_xarray.forking import fork_safe_lock
 from flac_xarray.naming import Secrets, display_name
 from flac_xarray.ranges import ByteRange, Request
-from flac_xarray.sources.fetching import fetch_as_they_arrive
+from flac_xarray.sources.fetching import LOOK_SECONDS, fetch_as_they_arrive
 from flac_xarray.sources.http_answer import FileIdentity
 from flac_xarray.sources.planned import PlannedSource
 from flac_xarray.sources.protocol import FetchLimits, Prefix
@@ -66,7 +68,7 @@ class LoopSource(PlannedSource):
         self._secrets = Secrets(url, fs.storage_options)
         self._begun: dict[int, Future[Data]] = {}
         self._forked = False
-        self._forking = threading.Lock()
+        self._forking = fork_safe_lock()
 
     def __reduce__(self) -> tuple[Any, ...]:
         # With what is known about the file, so that a worker notices another one.
@@ -113,7 +115,9 @@ class LoopSource(PlannedSource):
     def _fetch(
         self, requests: Sequence[Request]
     ) -> Generator[tuple[int, memoryview], None, None]:
-        return fetch_as_they_arrive(requests, self._start_parts, self.limits)
+        return fetch_as_they_arrive(
+            requests, self._start_parts, self.limits, self._look_at_loop
+        )
 
     def _start(self, start: int, stop: int, *, prefix: bool) -> Future[Data]:
         """Start a request on the loop, with its retries."""
@@ -136,6 +140,9 @@ class LoopSource(PlannedSource):
         size = self._identity.size
         if size is not None and wanted is not None and wanted.stop > size:
             raise self._ends_early(wanted.start, wanted.stop, size)
+        if sys.is_finalizing():  # then the loop's thread stands still
+            msg = f"{self.name}: nothing can be fetched while the interpreter ends"
+            raise SourceError(msg, url=self.name)
         loop = self._connected().loop
         self._refuse_own_thread(loop)
         coroutine = retry_async(attempt, self.limits, self.counters)
@@ -143,9 +150,20 @@ class LoopSource(PlannedSource):
 
     def _wait(self, future: Future[Data]) -> Data:
         try:
+            while not wait((future,), LOOK_SECONDS).done:
+                self._look_at_loop()
             return future.result()
         finally:
             future.cancel()  # of use when Ctrl-C ends the wait
+
+    def _look_at_loop(self) -> None:
+        """See whether somebody is there to answer."""
+        if not self._fs.loop.is_running():
+            msg = (
+                f"{self.name}: fsspec's event loop has ended, maybe for lack of "
+                "memory: this process cannot fetch any more"
+            )
+            raise SourceError(msg, url=self.name)
 
     def _connected(self) -> Any:
         """Give the file system of this process."""
@@ -166,9 +184,9 @@ class LoopSource(PlannedSource):
             msg = f"{self.name}: reading from fsspec's own event loop would wait for it"
             raise SourceError(msg, url=self.name)
 
-    def _after_fork(self) -> None:
-        super()._after_fork()
-        self._forking = threading.Lock()
+    def after_fork(self) -> None:
+        """Forget requests and connections of the parent in a forked child."""
+        super().after_fork()
         self._begun = {}
         self._forked = True
 

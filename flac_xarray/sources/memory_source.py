@@ -6,10 +6,10 @@ under a lock; the caller's own is not closed.
 
 from __future__ import annotations
 
-import threading
 from typing import Any, BinaryIO
 
 from flac_xarray.errors import SourceError
+from flac_xarray.forking import fork_safe_lock
 from flac_xarray.sources.planned import PlannedSource
 from flac_xarray.sources.protocol import FetchLimits, Prefix
 
@@ -82,7 +82,7 @@ class FileObjectSource(PlannedSource):
         super().__init__(name, limits or FetchLimits.local())
         self._file = file
         self._owned = owned
-        self._lock = threading.Lock()
+        self._lock = fork_safe_lock()
 
     def read_prefix(self, nbytes: int) -> Prefix:
         """Read at most `nbytes` from the start; see `Source.read_prefix`."""
@@ -121,7 +121,3 @@ class FileObjectSource(PlannedSource):
             finally:
                 self.counters.end(len(data))
         return data
-
-    def _after_fork(self) -> None:
-        super()._after_fork()
-        self._lock = threading.Lock()

@@ -2,26 +2,22 @@
 
 Strategy: a subclass says how one request is answered (`_answer`), or, when it can do
 several at once, how a plan is (`_fetch`). After a fork every live source in the child
-gets fresh locks and forgets its connections: a lock may have been held by a thread
-that does not exist there, and a connection belongs to the parent.
+forgets its connections, which belong to the parent (`forking`).
 """
 
 from __future__ import annotations
 
-import os
-import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from typing import Self
 
 from flac_xarray.errors import SourceError
+from flac_xarray.forking import renew_after_fork
 from flac_xarray.ranges import ByteRange, Part, Request
 from flac_xarray.sources.protocol import Counters, FetchLimits, Prefix
 
 __all__ = ["PlannedSource", "cut"]
-
-_LIVE: weakref.WeakSet[PlannedSource] = weakref.WeakSet()
 
 
 class PlannedSource(ABC):
@@ -39,7 +35,7 @@ class PlannedSource(ABC):
         self.name = name
         self.limits = limits
         self.counters = Counters()
-        _LIVE.add(self)
+        renew_after_fork(self)
 
     @property
     def token(self) -> str | None:
@@ -93,8 +89,8 @@ class PlannedSource(ABC):
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name!r}>"
 
-    def _after_fork(self) -> None:
-        """Make the source usable in a forked child."""
+    def after_fork(self) -> None:
+        """Count anew in a forked child, where nothing is under way."""
         self.counters = Counters()
 
     def _ends_early(self, start: int, stop: int, size: int) -> SourceError:
@@ -106,12 +102,3 @@ def cut(parts: Iterable[Part], view: memoryview) -> Iterator[tuple[int, memoryvi
     """Give each part's item, and its bytes out of its request's."""
     for part in parts:
         yield part.item, view[part.offset : part.offset + part.nbytes]
-
-
-def _refresh_after_fork() -> None:
-    for source in list(_LIVE):
-        source._after_fork()  # noqa: SLF001 - the hook is this module's
-
-
-if hasattr(os, "register_at_fork"):  # not on Windows, which cannot fork
-    os.register_at_fork(after_in_child=_refresh_after_fork)

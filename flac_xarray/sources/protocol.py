@@ -6,12 +6,12 @@ fetching; `Counters` is what `fr.stats` shows.
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, Self, runtime_checkable
 
+from flac_xarray.forking import fork_safe_lock
 from flac_xarray.ranges import ByteRange, Request, plan_requests
 
 __all__ = ["Counters", "FetchLimits", "FetchStats", "Prefix", "Source"]
@@ -136,7 +136,7 @@ class Counters:
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = fork_safe_lock()
         self._requests = self._bytes = self._retries = self._active = 0
         self._seconds = self._since = 0.0
 

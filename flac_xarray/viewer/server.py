@@ -9,8 +9,8 @@ interface, so that other pages that the browser has open cannot read files throu
 from __future__ import annotations
 
 import functools
+import os
 import secrets
-import threading
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path, PurePosixPath
@@ -18,6 +18,7 @@ from typing import Final, Self
 from urllib.parse import quote, urlsplit
 
 from flac_xarray.errors import FlacRasterError
+from flac_xarray.forking import fork_safe_lock
 from flac_xarray.range_server import RangeHandler, RangeServer, parse_range
 from flac_xarray.sources import Source
 from flac_xarray.viewer.page import PAGE_FOLDER, page_query
@@ -192,15 +193,16 @@ class ViewServer(RangeServer):
         return None if path is None or path.suffix in (".py", ".pyc") else path
 
 
-_STARTING = threading.Lock()
+_STARTING = fork_safe_lock()
 
 
 @functools.cache
-def _started() -> ViewServer:
+def _started(pid: int) -> ViewServer:
+    del pid  # a forked child has none of its parent's threads: it starts its own
     return ViewServer().start()
 
 
 def shared_server() -> ViewServer:
     """Give this process's server, which is started when it is first needed."""
     with _STARTING:
-        return _started()
+        return _started(os.getpid())
