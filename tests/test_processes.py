@@ -6,14 +6,12 @@ a test fails where a process hangs.
 
 from __future__ import annotations
 
-import _thread
 import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import threading
-import time
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -297,25 +295,25 @@ def test_nothing_runs_any_more_when_a_crew_has_ended():
     assert ended == [True]
 
 
-def test_no_thread_is_left_behind(target):
-    def count():
-        # The others are the server's, dask's and fsspec's.
-        return _thread._count() - threading.active_count()  # noqa: SLF001
+def test_no_thread_is_left_behind(target, tmp_path):
+    code = f"""
+import _thread, time
+import xarray as xr
+from flac_xarray import FlacRaster
 
-    with (
-        FlacRaster.open(target, threads=4, cache_nbytes=0) as raster,
-        xr.open_dataset(target, engine="flacraster", chunks={}) as ds,
-    ):
-        before, started = count(), False
-        for _ in range(20):
-            raster.read()
-            started = started or count() > before
-            ds.band_data.compute(scheduler="synchronous")
-        deadline = time.monotonic() + 60
-        while count() > before and time.monotonic() < deadline:
-            time.sleep(0.01)
-        assert count() == before
-        assert started
+raster = FlacRaster.open("{target}", threads=4)
+ds = xr.open_dataset("{target}", engine="flacraster", chunks={{}})
+before, seen = _thread._count(), set()  # that of fsspec's loop, maybe
+indices = [(0, row, col) for row in range(9) for col in range(10)]
+raster.visit_tiles(indices, lambda *_: seen.add(_thread._count()))
+ds.band_data.compute(scheduler="synchronous")
+assert max(seen) > before
+while _thread._count() > before:
+    time.sleep(0.01)
+"""
+    words = [sys.executable, "-W", "ignore", "-c", code]
+    done = subprocess.run(words, timeout=ENDED_SECONDS, cwd=tmp_path, check=False)
+    assert done.returncode == 0
 
 
 def test_a_tile_that_never_arrives_is_an_error(folder):
