@@ -201,16 +201,14 @@ def find_member(
     Raises
     ------
     SourceNotFoundError
-        The archive has no such file.
+        A zip has no such file.
     """
     if hasattr(fs, "zip"):
         return _find_in_zip(fs.zip, path, name, archive)
     try:
         member = fs.tar.getmember(path)
-    except KeyError as error:
-        if not fs.exists(path):
-            raise _missing(name) from error
-        return None  # there under a name that fsspec made nicer
+    except KeyError:  # perhaps there under a name that fsspec made nicer
+        return None
     if not member.isreg() or member.issparse():
         return None
     return MemberSource(archive, member.offset_data, member.size, name)
@@ -222,7 +220,8 @@ def _find_in_zip(
     try:
         info = directory.getinfo(path)
     except KeyError as error:
-        raise _missing(name) from error
+        msg = f"{name}: there is no such file in the archive"
+        raise SourceNotFoundError(msg, url=name) from error
     if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & ENCRYPTED:
         return None
     return ZipMemberSource(
@@ -232,12 +231,6 @@ def _find_in_zip(
         name,
         stop=directory.start_dir,
         inner=info.orig_filename,
-    )
-
-
-def _missing(name: str) -> SourceNotFoundError:
-    return SourceNotFoundError(
-        f"{name}: there is no such file in the archive", url=name
     )
 
 

@@ -118,7 +118,10 @@ class BlockingFsspecSource(PlannedSource):
         try:
             data = self._fs.cat_file(self._path, start=start, end=stop)
         except Exception as error:  # noqa: BLE001 - they raise what they like
-            failure = translate_error(error, self.name, start, stop, self._secrets)
+            raised = error
+            if isinstance(error, KeyError) and not self._fs.exists(self._path):
+                raised = FileNotFoundError(self._path)  # what older archives mean
+            failure = translate_error(raised, self.name, start, stop, self._secrets)
             raise failure from self._secrets.presentable(error)
         finally:
             self.counters.end(len(data))
