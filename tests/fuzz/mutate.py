@@ -7,6 +7,7 @@ not end at the first parser. One function per region; `REGIONS` says how often.
 
 from __future__ import annotations
 
+import copy
 import json
 import lzma
 import random
@@ -153,7 +154,7 @@ def change_json(rng: random.Random, obj: Any) -> Any:
     elif what == 3:
         del at[key]
     elif what == 4 and isinstance(at, list):
-        at.insert(rng.randrange(len(at) + 1), inner)
+        at.insert(rng.randrange(len(at) + 1), copy.deepcopy(inner))
     elif what == 5 and isinstance(at, dict):
         at[rng.choice(KEYS)] = _new_value(rng, inner)
     elif what == 6:
@@ -166,9 +167,9 @@ def change_json(rng: random.Random, obj: Any) -> Any:
 
 def _new_value(rng: random.Random, old: Any) -> Any:
     if rng.random() < 0.3:
-        return rng.choice(VALUES)
+        return copy.deepcopy(rng.choice(VALUES))  # the next change may be inside it
     if isinstance(old, bool) or old is None:
-        return rng.choice(VALUES)
+        return copy.deepcopy(rng.choice(VALUES))
     if isinstance(old, int):
         return rng.choice((old + 1, old - 1, -old, old * 2, rng.choice(INTS)))
     if isinstance(old, float):
@@ -176,7 +177,7 @@ def _new_value(rng: random.Random, old: Any) -> Any:
     if isinstance(old, str):
         changed = damage(rng, old.encode("utf-8", "surrogatepass"))
         return changed.decode("utf-8", "replace")
-    return rng.choice((*VALUES, *INTS))
+    return copy.deepcopy(rng.choice((*VALUES, *INTS)))
 
 
 def mutate_header(rng: random.Random) -> Fuzz:
