@@ -66,8 +66,10 @@ def target(request, folder):
 
 def run(module: str, *words: object, cwd: Path) -> subprocess.CompletedProcess[str]:
     """Run a module of the tests in a process of its own."""
+    # Python 3.12 and later say of every fork here what these tests are about.
+    quiet = "ignore:This process:DeprecationWarning"
     return subprocess.run(
-        [sys.executable, "-m", f"tests.{module}", *map(str, words)],
+        [sys.executable, "-W", quiet, "-m", f"tests.{module}", *map(str, words)],
         cwd=cwd,
         env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])},
         capture_output=True,

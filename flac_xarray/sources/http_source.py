@@ -93,7 +93,8 @@ class HttpSource(LoopSource):
             # With raise_for_status in client_kwargs, or too many redirects.
             head = AnswerHead(error.status, error.headers or {}, self.name, start, stop)
             failure: Exception = _status_error(head)
-        except (aiohttp.ClientError, OSError, ValueError) as error:
+        except (aiohttp.ClientError, OSError, ValueError, RuntimeError) as error:
+            # aiohttp's RuntimeError: the session is closed, as it is at exit.
             if isinstance(error, SourceError):
                 raise
             failure = self._failure(error, start, stop, body.nbytes)
@@ -190,7 +191,7 @@ class HttpSource(LoopSource):
         )
         final = SourceError(msg, url=self.name, start=start, stop=stop)
         hopeless = (
-            isinstance(error, (aiohttp.ClientSSLError, ValueError))
+            isinstance(error, (aiohttp.ClientSSLError, ValueError, RuntimeError))
             or getattr(cause, "errno", None) == errno.ECONNREFUSED
             or (isinstance(cause, socket.gaierror) and cause.errno != socket.EAI_AGAIN)
         )
