@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 __all__ = ["Chunks", "tile_array"]
 
 Key = tuple[Any, ...]
-Block = tuple[slice, ...]
 Chunks = tuple[tuple[int, ...], ...]
 
 
@@ -119,19 +118,24 @@ class _TileLayer(Layer):
                     for key, numbers in fetches.items()
                 },
                 **{
-                    key: Task(key, TilePlan.read, TaskRef(plan_key), block, *batch)
+                    key: Task(
+                        key,
+                        TilePlan.read,
+                        TaskRef(plan_key),
+                        block,
+                        TaskRef(batch_of[key]) if key in batch_of else None,
+                    )
                     for key, block in blocks.items()
-                    for batch in [[TaskRef(b) for b in batch_of.get(key, ())]]
                 },
             }
         return self._tasks
 
     def _batched(
         self, tiles: Mapping[Key, list[int]], name: str
-    ) -> tuple[dict[Key, list[int]], dict[Key, list[Key]]]:
+    ) -> tuple[dict[Key, list[int]], dict[Key, Key]]:
         """Group neighbours for a cluster: what is fetched together, and for whom."""
         fetches: dict[Key, list[int]] = {}
-        batch_of: dict[Key, list[Key]] = {}
+        batch_of: dict[Key, Key] = {}
         if not _for_a_cluster(has_travelled=self.has_travelled):
             return fetches, batch_of
         batch: Key | None = None
@@ -143,7 +147,7 @@ class _TileLayer(Layer):
                 batch = (name, len(fetches))
                 fetches[batch] = []
             fetches[batch] += numbers
-            batch_of[key] = [batch]
+            batch_of[key] = batch
         return fetches, batch_of
 
     def cull(
