@@ -23,7 +23,9 @@ from urllib.parse import urlsplit
 
 from flac_xarray.range_server import RangeHandler, RangeServer
 
-START_SECONDS = 10.0
+START_SECONDS = 120.0
+"""A machine that is busy with other things starts a server in ten times its time."""
+STALL_SECONDS = 10.0
 
 
 class FaultHandler(RangeHandler):
@@ -56,7 +58,7 @@ class FaultHandler(RangeHandler):
         if self.stall_at is not None:
             super().send_body(read, min(nbytes, self.stall_at))
             self.wfile.flush()
-            self.server.stopping.wait(START_SECONDS)
+            self.server.stopping.wait(STALL_SECONDS)
             self.close_connection = True
             return
         if self.server.bandwidth:
