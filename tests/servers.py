@@ -8,6 +8,7 @@ are started on free ports and ended with their context, also on failure.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import shutil
 import socket
 import struct
@@ -186,6 +187,19 @@ class Stall:
     def __call__(self, handler: FaultHandler, number: int) -> bool:
         if number < self.times:
             handler.stall_at = self.nbytes
+        return False
+
+
+class Together:
+    """Answer the first `n` requests when all have come: sent in turn, none ever is."""
+
+    def __init__(self, n: int) -> None:
+        self._met = threading.Barrier(n)
+        self._numbers = itertools.count()
+
+    def __call__(self, _handler: FaultHandler, _number: int) -> bool:
+        if next(self._numbers) < self._met.parties:
+            self._met.wait(START_SECONDS)
         return False
 
 

@@ -81,15 +81,6 @@ def test_a_second_computation_fetches_again_and_is_right(server, band_data):
     assert server.requests["/a.flac"] <= 8
 
 
-def test_threads_do_not_wait_for_a_round_trip_each(server, band_data):
-    server.latency = 0.05
-    start = time.perf_counter()
-    with dask.config.set(scheduler="threads", num_workers=2):
-        band_data.compute()
-    # One by one, two threads would wait 110 round trips of 50 ms.
-    assert time.perf_counter() - start < 0.05 * N_TILES / 2 / 2
-
-
 def test_batches_are_fetched_ahead_and_bounded(server, band_data, monkeypatch):
     monkeypatch.setattr(fetch_ahead, "BATCH_NBYTES", 4096)
     with dask.config.set(scheduler="threads", num_workers=2):
@@ -182,10 +173,7 @@ def test_tiles_of_one_read_are_fetched_together(server):
         queue = fetch_ahead.FetchAhead(0, dict.fromkeys(range(220), 1))
         for _ in range(2):  # the second time they are not waiting any more
             server.reset_counts()
-            server.latency = 0.2
-            start = time.perf_counter()
             found = dict(queue.take(raster, numbers))
-            assert time.perf_counter() - start < 0.2 * 3
             assert found == {k: tiles[n] for k, n in enumerate(numbers)}
             assert server.requests["/a.flac"] <= 3
 
@@ -238,16 +226,13 @@ def test_a_plan_pickles_and_reads(band_data):
     np.testing.assert_array_equal(again.read(block), PIXELS[block])  # as a retry does
 
 
-def test_many_tiles_open_quickly(tmp_path):
+def test_many_tiles_open_without_making_their_tasks(tmp_path):
     write_array(
         tmp_path / "many.flac", np.zeros((1, 3160, 3160), "uint8"), tile_size=10
     )
-    start = time.perf_counter()
     ds = xr.open_dataset(tmp_path / "many.flac", engine="flacraster")
-    opened = time.perf_counter() - start
     assert ds.band_data.data.npartitions == 99_856
     assert not next(iter(ds.band_data.data.dask.layers.values())).is_materialized()
-    assert opened < 10  # no graph of 100,000 tasks is made
 
 
 def test_more_tiles_point_to_larger_chunks(tmp_path):

@@ -24,6 +24,8 @@ from flac_xarray.sources import SourceNotFoundError, open_source
 from flac_xarray.sources.http_answer import AnswerHead
 from flac_xarray.sources.retrying import TransientError
 from tests.servers import (
+    STALL_SECONDS,
+    START_SECONDS,
     Fault,
     Redirect,
     Reset,
@@ -31,6 +33,7 @@ from tests.servers import (
     ShortBody,
     Stall,
     Status,
+    Together,
     Undelimited,
     ignore_range,
     unknown_length,
@@ -77,16 +80,18 @@ class TestRequests:
         assert fault_server.requests["/a.flac"] == 3
         assert fault_server.bytes["/a.flac"] == 9 * 999
 
-    def test_latency_is_paid_once(self, fault_server, payload):
-        fault_server.latency = 0.1
+    def test_requests_are_sent_together(self, fault_server, payload):
+        fault_server.faults = [Together(32)]
         source = open_source(fault_server.url_of("a.flac"))
-        source.read_prefix(10)
-        ranges = [ByteRange(k, k + 100) for k in range(0, 256_000, 1000)]
-        start = time.monotonic()
+        ranges = [ByteRange(k, k + 100) for k in range(0, 256_000, 8000)]
         assert agrees(source, payload, ranges)
-        # One by one this would be 25 s; more than 32 are merged over their gaps.
-        assert time.monotonic() - start < 1.0
-        assert fault_server.requests["/a.flac"] <= 1 + 32
+        assert fault_server.requests["/a.flac"] == 32
+
+    def test_more_are_merged_over_their_gaps(self, fault_server, payload):
+        source = open_source(fault_server.url_of("a.flac"))
+        ranges = [ByteRange(k, k + 100) for k in range(0, 256_000, 1000)]
+        assert agrees(source, payload, ranges)
+        assert fault_server.requests["/a.flac"] <= 32
 
     def test_ranges_come_as_they_arrive(self, fault_server):
         def first_is_slow(handler, _):
@@ -103,10 +108,9 @@ class TestRequests:
         limits = replace(quick, timeout=2)
         source = open_source(fault_server.url_of("a.flac"), limits=limits)
         neighbours = [ByteRange(k, k + 1000) for k in range(0, 10_000, 1000)]
-        start = time.monotonic()
         arriving = source.read_ranges(neighbours)
         first = [next(arriving)[0] for _ in range(5)]
-        assert time.monotonic() - start < limits.timeout
+        assert len(fault_server.seen) == 1  # its first request, which has not ended
         assert [*first, *(k for k, _ in arriving)] == list(range(10))
         asked = [headers["Range"] for _, headers in fault_server.seen]
         # What came is not asked for again.
@@ -125,9 +129,8 @@ class TestRequests:
         assert fault_server.connections == 1 + source.limits.spare_connections == 4
         assert fault_server.requests["/a.flac"] == 1
         rows = [ByteRange(k, k + 10) for k in (0, 1000, 2000, 3000)]
-        start = time.monotonic()
-        assert len(list(source.read_ranges(rows))) == 4
-        assert time.monotonic() - start < 2 * 0.2  # together, on the four
+        fault_server.faults = [Together(4)]
+        assert len(list(source.read_ranges(rows))) == 4  # together, on the four
         assert fault_server.connections == 4
 
     @pytest.mark.parametrize("spare", [0, 2])
@@ -140,13 +143,13 @@ class TestRequests:
         assert fault_server.connections == 1 + spare
 
     def test_a_begun_prefix_is_the_one_that_is_read(self, fault_server, payload):
-        fault_server.latency = 0.2
+        answered = threading.Event()
+        fault_server.faults = [lambda *_: answered.set()]
         source = open_source(fault_server.url_of("a.flac"))
         source.begin_prefix(100)
-        time.sleep(0.3)  # the caller has other things to do
-        start = time.monotonic()
+        assert answered.wait(START_SECONDS)  # before anybody reads
         assert source.read_prefix(100).data == payload[:100]
-        assert time.monotonic() - start < 0.1
+        assert source.counters.requests == 1
         assert source.read_prefix(200).data == payload[:200]
         assert source.counters.requests == 2
 
@@ -240,7 +243,7 @@ class TestFaults:
         start = time.monotonic()
         with pytest.raises(SourceError, match="gave up after 3 attempts") as caught:
             source.read_range(10, 1000)
-        assert time.monotonic() - start < 3
+        assert time.monotonic() - start < STALL_SECONDS
         assert (caught.value.start, caught.value.stop) == (10, 1000)
         assert caught.value.url == fault_server.url_of("a.flac")
         assert source.counters.requests == 3
@@ -289,10 +292,8 @@ class TestFaults:
 
     def test_nobody_listens(self, quick):
         source = open_source("http://127.0.0.1:9/a.flac", limits=quick)
-        start = time.monotonic()
         with pytest.raises(SourceError, match="refused"):
             source.read_prefix(10)
-        assert time.monotonic() - start < 1
         assert source.counters.retries == 0
 
     @pytest.mark.parametrize(
@@ -416,7 +417,7 @@ class TestFaults:
         start = time.monotonic()
         with pytest.raises(SourceError, match="stall"):
             source.read_range(0, 1000)
-        assert time.monotonic() - start < 5
+        assert time.monotonic() - start < 1000 * 0.05 / 2
 
     def test_empty_file(self, fault_server, quick):
         source = open_source(fault_server.url_of("empty.flac"), limits=quick)
@@ -426,12 +427,12 @@ class TestFaults:
     def test_a_user_timeout_is_honoured(self, fault_server, quick):
         fault_server.faults = [Stall(0)]
         options = {"client_kwargs": {"timeout": aiohttp.ClientTimeout(total=0.1)}}
-        limits = replace(quick, retries=0)
+        limits = replace(quick, retries=0, timeout=STALL_SECONDS)
         source = open_source(fault_server.url_of("a.flac"), options, limits)
         start = time.monotonic()
         with pytest.raises(SourceError):
             source.read_range(0, 1000)
-        assert time.monotonic() - start < 1
+        assert time.monotonic() - start < limits.timeout
 
     def test_raise_for_status_of_the_user(self, fault_server, quick, payload):
         fault_server.faults = [Status(503, times=1)]
