@@ -57,7 +57,7 @@ class TileView:
             lazy = lazy.array
         key = lazy.key.tuple
         simple = all(
-            isinstance(k, (int, np.integer)) or k == slice(None) for k in key
+            k == slice(None) if isinstance(k, slice) else np.ndim(k) == 0 for k in key
         ) and isinstance(lazy.array, RasterArray)
         if not simple:
             return None

@@ -203,6 +203,13 @@ def test_indexing_equals_that_of_numpy(index, options, masked):
     xr.testing.assert_identical(index(array).compute(), index(expected))
 
 
+@pytest.mark.parametrize("index", INDEXERS.values(), ids=INDEXERS)
+def test_what_an_index_selected_can_be_chunked(index):
+    array = open_raster(mask_and_scale=False, **LAZY).band_data
+    found = index(array).chunk().compute()
+    xr.testing.assert_identical(found, index(array.copy(data=PIXELS)))
+
+
 def positions(n: int):
     # xarray's own lazy arrays take slice(-n - 1, None, -1) for the whole axis.
     ends = st.none() | st.integers(-n, n + 3)
