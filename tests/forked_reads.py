@@ -25,7 +25,7 @@ import xarray as xr
 
 from flac_xarray import FlacRaster, forking, header_cache, lazy_array
 
-CHILD_SECONDS = 30
+CHILD_SECONDS = 120
 
 
 class Reads:

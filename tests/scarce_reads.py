@@ -23,7 +23,7 @@ from flac_xarray import FlacRaster, write_array
 from flac_xarray.errors import FlacRasterError
 
 MIB = 1 << 20
-HANGS_SECONDS = 200
+HANGS_SECONDS = 280
 
 
 def outcome(read, expected):
@@ -59,7 +59,7 @@ def main(mebibytes, target, pixels):
     name = f"scarce-{os.getpid()}.flac"
 
     def write():
-        write_array(name, pixels, tile_size=32, threads=4, overwrite=True)
+        write_array(name, pixels, tile_size=128, threads=4, overwrite=True)
         data = Path(name).read_bytes()
         with FlacRaster.open(data) as again:
             return again.read()

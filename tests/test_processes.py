@@ -44,7 +44,7 @@ can_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this s
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("processes")
-    for name, pixels, tile in (("a", PIXELS, 32), ("large", LARGE, 64)):
+    for name, pixels, tile in (("a", PIXELS, 32), ("large", LARGE, 128)):
         write_array(folder / f"{name}.flac", pixels, tile_size=tile)
         np.save(folder / f"{name}.npy", pixels)
     return folder
