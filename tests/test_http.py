@@ -296,6 +296,29 @@ class TestFaults:
             source.read_prefix(10)
         assert source.counters.retries == 0
 
+    def test_redirects_without_end(self, fault_server, quick):
+        fault_server.faults = [Redirect("/a.flac", "/a.flac")]
+        source = open_source(fault_server.url_of("a.flac"), limits=quick)
+        with pytest.raises(SourceError, match="TooManyRedirects"):
+            source.read_prefix(10)
+        assert source.counters.retries == 0
+
+    def test_another_protocol(self, fault_server, quick):
+        fault_server.faults = [lambda handler, _: handler.wfile.write(b"220 ftp\r\n")]
+        source = open_source(fault_server.url_of("a.flac"), limits=quick)
+        with pytest.raises(SourceError, match="no HTTP"):
+            source.read_prefix(10)
+
+    @pytest.mark.parametrize(
+        "options",
+        [{"anon": True}, {"client_kwargs": {"anon": True}}],
+        ids=["request", "session"],
+    )
+    def test_options_of_another_kind(self, fault_server, quick, options):
+        source = open_source(fault_server.url_of("a.flac"), options, quick)
+        with pytest.raises(SourceError, match=r"these storage_options: .*'anon'"):
+            source.read_prefix(10)
+
     @pytest.mark.parametrize(
         "content_range",
         [

@@ -77,10 +77,10 @@ class HttpSource(LoopSource):
         if self._whole is not None:
             return True
         fs = self._connected()
-        session = await fs.set_session()
         body = _Body(write)
         self.counters.begin()
         try:
+            session = await fs.set_session()
             async with (
                 asyncio.timeout(self.limits.deadline(stop - start)),
                 session.get(
@@ -89,15 +89,23 @@ class HttpSource(LoopSource):
             ):
                 head = AnswerHead(answer.status, answer.headers, self.name, start, stop)
                 return await self._accept(answer, head, body, prefix=prefix)
-        except aiohttp.ClientResponseError as error:
-            # With raise_for_status in client_kwargs, or too many redirects.
-            head = AnswerHead(error.status, error.headers or {}, self.name, start, stop)
-            failure: Exception = _status_error(head)
-        except (aiohttp.ClientError, OSError, ValueError, RuntimeError) as error:
+        except (
+            aiohttp.ClientError,
+            OSError,
+            RuntimeError,
+            TypeError,
+            ValueError,
+        ) as error:
             # aiohttp's RuntimeError: the session is closed, as it is at exit.
             if isinstance(error, SourceError):
                 raise
-            failure = self._failure(error, start, stop, body.nbytes)
+            if isinstance(error, aiohttp.ClientResponseError) and error.headers:
+                # With raise_for_status in client_kwargs.
+                fields = error.headers
+                head = AnswerHead(error.status, fields, self.name, start, stop)
+                failure: Exception = _status_error(head)
+            else:
+                failure = self._failure(error, start, stop, body.nbytes)
         finally:
             self.counters.end(body.nbytes)
         # Not chained: aiohttp's errors show the URL with its secrets.
@@ -182,6 +190,11 @@ class HttpSource(LoopSource):
         cause = getattr(error, "os_error", error)
         if isinstance(error, TimeoutError):
             why = f"no answer, or a stall, for {self.limits.timeout:g} s"
+        elif isinstance(error, TypeError):
+            says = self._secrets.clean(str(error))
+            why = f"aiohttp does not take these storage_options: {says}"
+        elif type(error) is aiohttp.ClientResponseError:
+            why = "the answer is no HTTP"
         else:
             # Not str(error), which may show the URL.
             why = f"{type(error).__name__}{_system_says(cause)}"
@@ -190,8 +203,15 @@ class HttpSource(LoopSource):
             f"after {received} bytes of body"
         )
         final = SourceError(msg, url=self.name, start=start, stop=stop)
+        final_kinds = (
+            aiohttp.ClientResponseError,
+            aiohttp.ClientSSLError,
+            RuntimeError,
+            TypeError,
+            ValueError,
+        )
         hopeless = (
-            isinstance(error, (aiohttp.ClientSSLError, ValueError, RuntimeError))
+            isinstance(error, final_kinds)
             or getattr(cause, "errno", None) == errno.ECONNREFUSED
             or (isinstance(cause, socket.gaierror) and cause.errno != socket.EAI_AGAIN)
         )
