@@ -70,7 +70,7 @@ class RegionFile:
     waits = False
 
     def __init__(self, path: str | os.PathLike[str], tables: tuple[int, ...]) -> None:
-        self.path = Path(path).absolute()
+        self.path = Path(path).resolve()  # one lock, by whatever link it was named
         self.name = str(self.path)
         self.tables = tables
 

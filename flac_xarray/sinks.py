@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import stat
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -80,18 +81,18 @@ class FileSink:
     Parameters
     ----------
     path
-        The final name.
+        The final name. Of a link, what it points to is replaced, and it stays.
     overwrite
-        Whether an existing file may be replaced.
-    mode
-        Permissions, before the process's umask.
+        Whether an existing file may be replaced; its permissions and owner stay.
+    private
+        Whether nobody else may read it, and no link is followed.
 
     Raises
     ------
     FileExistsError
         The file exists and `overwrite` is false; checked again on `commit`.
     SourceError
-        The folder does not take files, or the path is one.
+        The folder does not take files, or the path is a folder, a device or a pipe.
     """
 
     def __init__(
@@ -99,23 +100,29 @@ class FileSink:
         path: str | os.PathLike[str],
         *,
         overwrite: bool = False,
-        mode: int = 0o666,
+        private: bool = False,
     ) -> None:
         self.path = Path(path)
         self.name = str(self.path)
         self.overwrite = overwrite
         self._pid = os.getpid()
+        is_there = os.path.lexists(self.path)
+        replaced = None if private else _replaced(self.path)
+        if not private and self.path.is_symlink():
+            self.path = Path(os.path.realpath(self.path))
         sweep_parts(self.path)
-        if not overwrite and os.path.lexists(self.path):
+        if is_there and not overwrite:
             raise _exists(self.name)
-        if self.path.is_dir():
-            msg = f"cannot write {self.name}: it is a folder"
-            raise SourceError(msg, url=self.name, errno=errno.EISDIR)
         try:
-            self._fd, self.part = claim_part(self.path, mode)
+            self._fd, self.part = claim_part(self.path, 0o600 if private else 0o666)
         except OSError as error:
             msg = f"cannot write {self.name}: {error.strerror}"
             raise SourceError(msg, url=self.name, errno=error.errno) from error
+        if replaced is not None:
+            with contextlib.suppress(OSError):  # only root gives files away
+                os.fchown(self._fd, replaced.st_uid, replaced.st_gid)
+            with contextlib.suppress(OSError):  # not every file system has permissions
+                os.fchmod(self._fd, replaced.st_mode & 0o777)
 
     @classmethod
     def resume(cls, path: str, part: str, *, overwrite: bool) -> Self:
@@ -250,7 +257,7 @@ class UploadSink:
         self.name = self._target.name
         # One name for all uploads: the next one sweeps what killed ones left.
         local = Path(tempfile.gettempdir(), "flac-raster-upload")
-        self._file = FileSink(local, overwrite=True, mode=0o600)
+        self._file = FileSink(local, overwrite=True, private=True)
         self._file.name = self.name
 
     def put(self, data: bytes | memoryview, offset: int) -> None:
@@ -285,6 +292,20 @@ def open_sink(
     if "://" in text or "::" in text:
         return UploadSink(text, storage_options, overwrite=overwrite)
     return FileSink(text, overwrite=overwrite)
+
+
+def _replaced(path: Path) -> os.stat_result | None:
+    """Look at what a rename would replace; refuse what is no file."""
+    try:
+        there = path.stat()
+    except OSError:  # nothing, or what making the part file will complain of
+        return None
+    if stat.S_ISREG(there.st_mode):
+        return there
+    is_folder = stat.S_ISDIR(there.st_mode)
+    kind = "a folder" if is_folder else "a device, a pipe or a socket"
+    msg = f"cannot write {path}: it is {kind}"
+    raise SourceError(msg, url=str(path), errno=errno.EISDIR if is_folder else None)
 
 
 def _exists(name: str) -> FileExistsError:

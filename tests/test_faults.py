@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -281,6 +282,54 @@ def test_a_folder_is_refused_before_anything_is_encoded(tmp_path):
     with pytest.raises(SourceError, match=r"a\.flac: it is a folder"):
         FileSink(tmp_path / "a.flac", overwrite=True)
     assert names_in(tmp_path) == ["a.flac"]
+
+
+@pytest.mark.parametrize("kind", ["pipe", "socket", "link to a pipe"])
+def test_what_is_no_file_is_refused_and_stays(tmp_path, kind):
+    """A rename would put a file in its place: /dev/null, of all things."""
+    target = tmp_path / "a"
+    with socket.socket(socket.AF_UNIX) as bound:
+        if kind == "socket":
+            bound.bind(str(target))
+        else:
+            os.mkfifo(target)
+        if kind.startswith("link"):
+            target = tmp_path / "link"
+            target.symlink_to("a")
+        before = names_in(tmp_path)
+        with pytest.raises(SourceError, match="it is a device, a pipe or a socket"):
+            write_array(target, NOISE, overwrite=True)
+    assert names_in(tmp_path) == before
+    assert not (tmp_path / "a").is_file()
+
+
+def test_a_link_stays_and_its_file_is_replaced(tmp_path):
+    for folder in ("data", "links"):
+        (tmp_path / folder).mkdir()
+    real, link = tmp_path / "data" / "real.flac", tmp_path / "links" / "a.flac"
+    link.symlink_to("../data/real.flac")
+    with pytest.raises(FileExistsError):
+        write_array(link, NOISE)
+    for _ in range(2):  # first it points to nothing
+        write_array(link, NOISE, overwrite=True)
+        assert link.is_symlink()
+        with FlacRaster.open(real) as raster:
+            np.testing.assert_array_equal(raster.read(), NOISE)
+        real.write_bytes(OLD)
+    assert names_in(real.parent) == ["real.flac"]
+    assert names_in(link.parent) == ["a.flac"]
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o664])
+def test_who_may_read_a_file_stays_as_it_was(tmp_path, mode):
+    target = tmp_path / "a.flac"
+    target.write_bytes(OLD)
+    target.chmod(mode)
+    owner = 65534 if os.geteuid() == 0 else os.geteuid()
+    os.chown(target, owner, -1)
+    write_array(target, NOISE, overwrite=True)
+    found = target.stat()
+    assert (found.st_mode & 0o777, found.st_uid) == (mode, owner)
 
 
 # -- the source goes away
