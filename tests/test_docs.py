@@ -53,6 +53,9 @@ def bucket(tmp_path_factory, monkeypatch):
 def test_examples_run(page, tmp_path, monkeypatch, request):
     monkeypatch.chdir(tmp_path)
     blocks = [b for b in blocks_of(page) if b.language in RUNNABLE and b.reason is None]
+    if page == ROOT / "README.md":
+        for name in ("scene.tif", "scene.flac"):  # `demo --keep .` left both
+            provide(name, tmp_path)
     replace = {}
     if any("s3://bucket" in b.text for b in blocks):
         replace["https://s3.example.org"] = request.getfixturevalue("bucket")
