@@ -78,6 +78,22 @@ def test_examples_that_do_not_run_say_why(page):
     assert {block.language for block in blocks} <= known
 
 
+def heading_anchors(page):
+    """Anchors of a page's headings, as the repository's web page names them."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", h.lower()).replace(" ", "-") for h in headings}
+
+
+def test_links_lead_to_files_and_headings():
+    for page in pages():
+        text = page.read_text(encoding="utf-8")
+        for target in re.findall(r"\]\(([^):]+)\)", text):
+            path, _, anchor = target.partition("#")
+            found = page.parent / path if path else page
+            assert found.exists(), f"{page}: {target}"
+            assert not anchor or anchor in heading_anchors(found), f"{page}: {target}"
+
+
 def test_every_page_is_in_the_table_of_contents():
     index = (ROOT / "docs/index.md").read_text(encoding="utf-8")
     listed = re.findall(r"^([\w/-]+)$", index, re.MULTILINE)
