@@ -343,6 +343,14 @@ class TestFaults:
         with pytest.raises(RangeNotSupportedError, match="compresses"):
             source.read_range(0, 1000)
 
+    @pytest.mark.parametrize("coding", ["", "Identity"])
+    def test_range_that_is_said_to_be_not_compressed(
+        self, fault_server, quick, payload, coding
+    ):
+        fault_server.faults = [Rewrite({"Content-Encoding": coding})]
+        source = open_source(fault_server.url_of("a.flac"), limits=quick)
+        assert source.read_range(0, 1000) == payload[:1000]
+
     @pytest.mark.parametrize(
         ("sent", "error", "attempts"),
         [(1000, None, 1), (999, SourceError, 2), (1001, RangeNotSupportedError, 1)],

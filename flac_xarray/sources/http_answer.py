@@ -143,7 +143,7 @@ class AnswerHead:
     def whole_nbytes(self) -> int | None:
         """Bytes of a body that is the whole file; None when it is not said."""
         length = self.headers.get("Content-Length", "")
-        coded = self.headers.get("Content-Encoding", "identity") != "identity"
+        coded = self._coding != "identity"
         return int(length) if length.isdigit() and not coded else None
 
     def partial_nbytes(self, *, prefix: bool) -> int:
@@ -191,10 +191,15 @@ class AnswerHead:
         why = f"the body has more than the {expected} bytes it should have"
         return self._error(RangeNotSupportedError, why)
 
+    @property
+    def _coding(self) -> str:
+        """How the body is compressed; case does not count (RFC 9110, 8.4.1)."""
+        return self.headers.get("Content-Encoding", "").lower() or "identity"
+
     def _content_range(self) -> tuple[int, int, int | None]:
-        coding = self.headers.get("Content-Encoding", "identity")
-        if coding != "identity":
-            why = f"the server compresses ranges ({coding}): turn that off for the file"
+        if self._coding != "identity":
+            how = f"the server compresses ranges ({self._coding})"
+            why = f"{how}: turn that off for the file"
             raise self._error(RangeNotSupportedError, why)
         text = self.headers.get("Content-Range", "")
         match = CONTENT_RANGE.fullmatch(text.strip())
