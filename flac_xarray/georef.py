@@ -8,18 +8,25 @@ only adapters interpret it. Bounding boxes are (xmin, ymin, xmax, ymax).
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Final
 
-from flac_xarray.errors import FormatError, WindowError
+from flac_xarray.errors import FormatError, UnsupportedDataError, WindowError
 from flac_xarray.grid import Window
 
-__all__ = ["Affine", "Bbox", "Gcp", "Georef", "tile_comments"]
+__all__ = ["Affine", "Bbox", "Gcp", "Georef", "names_a_file", "tile_comments"]
 
 Affine = tuple[float, float, float, float, float, float]
 Bbox = tuple[float, float, float, float]
 IDENTITY: Affine = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
+FILE: Final = re.compile(
+    r"""(?:[=,@] | (?<!URI\[)")\s*(?:~ | \.\.? | [a-z]: | https?:/)?[/\\]
+    | \.\.[/\\]""",
+    re.IGNORECASE | re.VERBOSE,
+)
+"""A path or URL where PROJ opens what it finds: a grid, or a file of definitions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +72,12 @@ class Georef:
     """CRS of the GCPs."""
     rpcs: Mapping[str, Any] | None = None
     """Rational polynomial coefficients, GDAL's names."""
+
+    def __post_init__(self) -> None:
+        for crs in (self.crs, self.gcps_crs):
+            if isinstance(crs, str) and names_a_file(crs):
+                msg = f"the CRS {crs!r:.80} names a file, which no raster may"
+                raise UnsupportedDataError(msg)
 
     @property
     def affine(self) -> Affine:
@@ -176,6 +189,7 @@ class Georef:
             if transform is not None:
                 transform = tuple(float(v) for v in transform)
             _check_georef(crs, transform, gcps_crs, rpcs)
+            return cls(crs, transform, points, gcps_crs, rpcs)
         except (
             TypeError,
             ValueError,
@@ -185,7 +199,6 @@ class Georef:
         ) as error:
             msg = f"the georeference in the header does not parse: {error}"
             raise FormatError(msg) from error
-        return cls(crs, transform, points, gcps_crs, rpcs)
 
 
 def _gcp(point: Sequence[Any]) -> Gcp:
@@ -205,6 +218,19 @@ def _check_georef(crs: Any, transform: Any, gcps_crs: Any, rpcs: Any) -> None:
     if not is_text or not is_affine or not isinstance(rpcs, (dict, type(None))):
         msg = f"crs {crs!r:.40}, transform {transform}, rpcs {rpcs!r:.40}"
         raise ValueError(msg)
+
+
+def names_a_file(crs: str) -> bool:
+    """Whether PROJ would open a file, wherever it lies, to understand a CRS.
+
+    Names without a folder are looked up among PROJ's own grids.
+
+    Examples
+    --------
+    >>> names_a_file("+init=/etc/passwd:1"), names_a_file("+nadgrids=@conus")
+    (True, False)
+    """
+    return FILE.search(crs) is not None
 
 
 def _moved_rpcs(

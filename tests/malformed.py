@@ -244,6 +244,24 @@ def georef_cases() -> Iterator[Case]:
         "georeference",
     )
     yield "crs-a-number", with_json(lambda o: o.update(crs=4326)), "georeference"
+    for name, crs in (
+        ("definitions", "+proj=longlat +init=/etc/passwd:1"),
+        ("definitions-above", "+init=a/../../secret:1"),
+        ("json", '{"init": "/etc/passwd:1"}'),
+        ("grids", "+proj=longlat +nadgrids=@null,~/grid +type=crs"),
+        ("url", "+proj=longlat +geoidgrids=https://127.0.0.1/grid"),
+        ("wkt", 'GEOGCS["a",DATUM["b",EXTENSION["PROJ4_GRIDS","@/etc/passwd"]]]'),
+    ):
+        yield (
+            f"crs-{name}-in-a-file",
+            with_json(lambda o, c=crs: o.update(crs=c)),
+            "file",
+        )
+    yield (
+        "gcps-crs-in-a-file",
+        with_json(lambda o: o.update(gcps={"points": [], "crs": "+init=/a:1"})),
+        "names a file",
+    )
     yield (
         "gcps-of-two-numbers",
         with_json(lambda o: o.update(gcps={"points": [[1, 2]]})),

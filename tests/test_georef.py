@@ -13,7 +13,7 @@ from rasterio.transform import array_bounds
 from rasterio.windows import Window as RasterioWindow
 from rasterio.windows import transform as window_transform
 
-from flac_xarray.errors import FormatError, WindowError
+from flac_xarray.errors import FormatError, UnsupportedDataError, WindowError
 from flac_xarray.georef import Gcp, Georef, tile_comments
 from flac_xarray.grid import Window
 
@@ -181,3 +181,15 @@ def test_comments_of_a_tile_are_the_seed_s():
         Georef(), shape=(4, 5), dtype="int16", nodata=None, window=Window(0, 0, 4, 5)
     )
     assert not {"GEOSPATIAL_CRS", "GEOSPATIAL_NODATA"} & bare.keys()
+
+
+@pytest.mark.parametrize(
+    "crs", ["+init=epsg:4326", "+proj=merc +nadgrids=@null +to_meter=.3048/1", None]
+)
+def test_texts_that_name_no_file_are_a_crs(crs):
+    assert Georef(crs).crs == crs
+
+
+def test_a_crs_that_names_a_file_is_not_written():
+    with pytest.raises(UnsupportedDataError, match="names a file"):
+        Georef("+proj=longlat +nadgrids=./grid")

@@ -31,6 +31,7 @@ from flac_xarray import (
     WindowError,
     convert_to_flac,
     convert_to_geotiff,
+    encode_array,
     scenes,
     write_array,
 )
@@ -862,3 +863,11 @@ def test_memory_is_bounded(tmp_path):
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert int(done.stdout) < 600
+
+
+@pytest.mark.parametrize("crs", ["EPSG:abc", "EPSG:4326\0", "no CRS"])
+def test_a_crs_that_gdal_does_not_know(tmp_path, crs):
+    data = encode_array(np.zeros((1, 4, 4), "uint8"), crs=crs)
+    with pytest.raises(UnsupportedDataError, match="its CRS is not known"):
+        convert_to_geotiff(data, tmp_path / "a.tif")
+    assert list(tmp_path.iterdir()) == []

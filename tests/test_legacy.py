@@ -259,6 +259,7 @@ REFUSED = {
     "terabytes": (window(5, row_off=1 << 30), "do not fill|regular"),
     "another width": (lambda index: index.update(width=71), "width 71"),
     "crs no text": (lambda index: index.update(crs=4326), "expected text"),
+    "crs a file": (lambda index: index.update(crs="+init=/etc/passwd:1"), "a file"),
     "transform short": (lambda index: index.update(transform=[1, 2]), "transform"),
     "transform text": (lambda index: index.update(transform=["a"] * 6), "transform"),
     "transform NaN": (

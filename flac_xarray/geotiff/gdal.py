@@ -17,6 +17,7 @@ from typing import Any, Final
 import rasterio
 from rasterio._env import get_gdal_config, set_gdal_config
 from rasterio._err import CPLE_BaseError
+from rasterio.crs import CRS
 from rasterio.enums import Interleaving, MaskFlags
 from rasterio.errors import (
     CRSError,
@@ -30,6 +31,7 @@ from flac_xarray.errors import SourceError, UnsupportedDataError
 __all__ = [
     "bounded_cache",
     "check_complete",
+    "known_crs",
     "open_dataset",
     "row_of_blocks",
     "translated_errors",
@@ -80,6 +82,20 @@ def translated_errors(name: str, doing: str) -> Iterator[None]:
         told = f"{error} ({cause})" if is_new else str(error)
         msg = f"cannot {doing} {name}: {told}"
         raise SourceError(msg, url=name) from error
+
+
+def known_crs(text: str | None) -> CRS | None:
+    """Give the CRS of a text.
+
+    Raises
+    ------
+    CRSError
+        It is none that GDAL knows.
+    """
+    try:
+        return CRS.from_user_input(text) if text else None
+    except ValueError as error:  # of EPSG without a number it is no CRSError
+        raise CRSError(str(error)) from error
 
 
 @contextlib.contextmanager

@@ -16,6 +16,7 @@ from rasterio.enums import ColorInterp
 
 from flac_xarray.colors import unpack_colors
 from flac_xarray.geotiff.describe import default_colorinterp
+from flac_xarray.geotiff.gdal import known_crs
 from flac_xarray.geotiff.plan import GeotiffPlan
 from flac_xarray.header import Header
 
@@ -66,8 +67,7 @@ def _set_georef(out: Any, plan: GeotiffPlan) -> None:
             GroundControlPoint(g.row, g.col, g.x, g.y, g.z, g.id or None, g.info)
             for g in georef.gcps
         ]
-        crs = CRS.from_user_input(georef.gcps_crs) if georef.gcps_crs else CRS()
-        out.gcps = (points, crs)
+        out.gcps = (points, known_crs(georef.gcps_crs) or CRS())
     if georef.rpcs:
         out.update_tags(ns="RPC", **{k: str(v) for k, v in georef.rpcs.items()})
 

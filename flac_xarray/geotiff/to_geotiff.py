@@ -20,7 +20,12 @@ import rasterio
 
 from flac_xarray.dtypes import itemsize
 from flac_xarray.errors import UnsupportedDataError
-from flac_xarray.geotiff.gdal import bounded_cache, check_complete, translated_errors
+from flac_xarray.geotiff.gdal import (
+    bounded_cache,
+    check_complete,
+    known_crs,
+    translated_errors,
+)
 from flac_xarray.geotiff.plan import NARROW, GeotiffPlan
 from flac_xarray.geotiff.staged import has_levels, write_plain, write_with_levels
 from flac_xarray.geotiff.structure import creation_options
@@ -85,7 +90,8 @@ def convert_to_geotiff(  # noqa: PLR0913
         if not isinstance(raster, FlacRaster):
             raster = stack.enter_context(FlacRaster.open(raster, threads=threads))
         plan = GeotiffPlan.of(raster, window, bands, level)
-        profile = _profile(raster, plan, options)
+        with translated_errors(os.fspath(target), "write"):
+            profile = _profile(raster, plan, options)
         if threads is not None and profile["driver"] == "GTiff":
             profile.setdefault("num_threads", threads)
         sink = FileSink(target, overwrite=overwrite)
@@ -137,7 +143,7 @@ def _profile(
         "height": window.height,
         "count": len(plan.bands),
         "nodata": plan.nodata,
-        "crs": georef.crs,
+        "crs": known_crs(georef.crs),
     }
     if georef.transform is not None:
         profile["transform"] = rasterio.Affine(*georef.transform)

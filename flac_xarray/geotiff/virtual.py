@@ -18,7 +18,7 @@ from rasterio.io import MemoryFile
 from flac_xarray.bigtiff import Directory, Entry, read_directory
 from flac_xarray.dtypes import COMPLEX_INT16, itemsize
 from flac_xarray.errors import UnsupportedDataError
-from flac_xarray.geotiff.gdal import translated_errors
+from flac_xarray.geotiff.gdal import known_crs, translated_errors
 from flac_xarray.geotiff.plan import GeotiffPlan
 from flac_xarray.geotiff.restore import restore_metadata
 from flac_xarray.geotiff.structure import creation_options
@@ -148,7 +148,7 @@ def _profile(raster: FlacRaster, plan: GeotiffPlan) -> dict[str, Any]:
         "height": 16,
         "count": len(plan.bands),
         "nodata": plan.nodata,
-        "crs": georef.crs,
+        "crs": known_crs(georef.crs),
         "tiled": True,
         "blockxsize": 16,
         "blockysize": 16,

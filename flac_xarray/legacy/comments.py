@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from flac_xarray.dtypes import numpy_dtype
 from flac_xarray.errors import FormatError
-from flac_xarray.georef import IDENTITY, Affine, Georef
+from flac_xarray.georef import IDENTITY, Affine, Georef, names_a_file
 
 __all__ = [
     "read_dtype",
@@ -70,6 +70,9 @@ def unpack_crs(value: Any) -> str | None:
     """
     if value is not None and not isinstance(value, str):
         msg = f"the CRS is {value!r:.60}: expected text"
+        raise FormatError(msg)
+    if value is not None and names_a_file(value):
+        msg = f"the CRS is {value!r:.60}: it names a file, which no raster may"
         raise FormatError(msg)
     return None if value is None or value.strip() in NOTHING else value.strip()
 
