@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import runpy
 import subprocess
 import sys
+import typing
 
 import flac_xarray
 
@@ -37,6 +39,15 @@ def test_public_names_are_pinned():
     assert flac_xarray.__all__ == PUBLIC
     for name in PUBLIC:
         assert getattr(flac_xarray, name) is not None
+
+
+def test_type_checkers_see_the_public_names_and_no_others(monkeypatch):
+    for name in PUBLIC:
+        getattr(flac_xarray, name)
+    monkeypatch.setattr(typing, "TYPE_CHECKING", True)
+    seen = runpy.run_path(flac_xarray.__file__)
+    assert set(PUBLIC) <= set(seen)
+    assert "__getattr__" not in seen
 
 
 def loaded_after(statement: str) -> set[str]:
