@@ -247,6 +247,8 @@ def _dataset(
     if drop_variables is not None:
         ds = ds.drop_vars(drop_variables, errors="ignore")
     ds = with_tile_variables(ds)
+    # Else xarray puts what was asked for there, with credentials if it is a URL.
+    ds.encoding.setdefault("source", ref.raster().name)
     ds.set_close(ref.close)
     return ds
 

@@ -114,7 +114,7 @@ def test_nothing_tells_a_secret(server, caplog, fault, name):
             array = opened.band_data
             texts.append(f"{opened!r} {opened._repr_html_()} {array.encoding!r}")
             texts.append(f"{array.data!r} {list(array.__dask_graph__())!r}")
-            texts.append(repr(opened.attrs))
+            texts.append(f"{opened.attrs!r} {opened.encoding!r}")
             if fault != "none":
                 return None  # its limits are the default ones, which wait for long
             return array.load()
