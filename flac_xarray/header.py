@@ -37,6 +37,8 @@ __all__ = [
 
 FORMAT_NAME: Final = "flacraster"
 FORMAT_VERSION: Final = "1.0"
+MAX_DIMS: Final = 64
+"""Dims of an array, as many as NumPy has."""
 MAX_TILE_NBYTES: Final = 1 << 30
 """Largest tile, in bytes of pixels, that is read or written."""
 
@@ -91,6 +93,9 @@ class ArrayInfo:
                 f"array {self.name!r}: unknown role {self.role!r} or level {self.level}"
             )
             raise FormatError(msg)
+        if len(self.dims) > MAX_DIMS:
+            msg = f"array {self.name!r}: {len(self.dims)} dims, above {MAX_DIMS}"
+            raise FormatError(msg)
         numpy_dtype(self.dtype)
         if self.tile_nbytes > MAX_TILE_NBYTES:
             msg = (
@@ -104,6 +109,8 @@ class ArrayInfo:
                 f"{self.n_bands} bands"
             )
             raise FormatError(msg)
+        for band in self.bands:
+            _check_band(band, self.name)
         if len(self.nodata) not in (1, self.n_bands):
             msg = (
                 f"array {self.name!r}: {len(self.nodata)} nodata values for "
@@ -305,10 +312,9 @@ def unpack_json(text: bytes) -> tuple[Header, tuple[int, ...]]:
         tables = tuple(_typed(o["table"], int, "table") for o in objects)
         arrays = tuple(ArrayInfo.from_json(o) for o in objects)
         coords = _coords_from_json(obj.pop("coords", {}))
-        tags = {
-            ns: {k: _typed(v, str, "tags") for k, v in group.items()}
-            for ns, group in obj.pop("tags", {}).items()
-        }
+        tags = obj.pop("tags", {})
+        _check_tags(tags)
+        _typed(obj.get("gdal", {}), dict, "gdal")
         header = Header(
             arrays=arrays,
             georef=Georef.pop_json(obj),
@@ -345,6 +351,25 @@ def _coords_from_json(objects: Mapping[str, Any]) -> dict[str, Coord]:
 def _no_constant(name: str) -> Any:
     msg = f"{name} is not JSON"
     raise ValueError(msg)
+
+
+def _check_band(band: Mapping[str, Any], name: str) -> None:
+    """Refuse members of another type; those not known may be anything."""
+    try:
+        for key in ("description", "units", "colorinterp", "colormap"):
+            _typed(band.get(key, ""), str, key)
+        for key in ("scale", "offset"):
+            float(band.get(key, 0))
+        _check_tags(band.get("tags", {}))
+    except (TypeError, ValueError, OverflowError, AttributeError) as error:
+        msg = f"a band of array {name!r} does not parse: {error}"
+        raise FormatError(msg) from error
+
+
+def _check_tags(tags: Mapping[str, Mapping[str, str]]) -> None:
+    for group in tags.values():
+        for text in group.values():
+            _typed(text, str, "tags")
 
 
 def _typed(value: Any, kind: type, key: str) -> Any:

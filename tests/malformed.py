@@ -229,6 +229,26 @@ def array_cases() -> Iterator[Case]:
     yield "dtype-unknown", with_array(dtype="float128"), "dtype"
     yield "nodata-of-two-bands-for-one", with_array(nodata=[1, 2, 3]), "nodata"
     yield "bands-of-two-for-one", with_array(bands=[{}, {}]), "bands"
+    for name, band in (
+        ("description-a-number", {"description": 5}),
+        ("units-a-list", {"units": ["m"]}),
+        ("colorinterp-a-number", {"colorinterp": -5}),
+        ("colormap-null", {"colormap": None}),
+        ("scale-text", {"scale": "x"}),
+        ("offset-beyond-floats", {"offset": 10**400}),
+        ("tags-a-list", {"tags": [["a", "b"]]}),
+        ("tags-without-a-namespace", {"tags": {"a": "b"}}),
+        ("tags-of-numbers", {"tags": {"": {"a": 1}}}),
+    ):
+        yield f"band-{name}", with_array(bands=[band]), "a band of array"
+    dims = [*(f"d{k}" for k in range(63)), "y", "x"]
+    ones = [1] * 63
+    yield (
+        "dims-more-than-numpy-has",
+        with_array(dims=dims, shape=[*ones, 9, 11], tile=[*ones, 8, 8]),
+        "65 dims",
+    )
+    yield "gdal-a-list", with_json(lambda o: o.update(gdal=[1])), "gdal"
     yield "role-unknown", with_array(role="alpha"), "role"
 
 
@@ -519,8 +539,6 @@ ENGINE_ONLY: dict[str, Malformed] = {
         with_json(lambda o: o.update(crs="\ud800")), "not understood"
     ),
     "array-named-like-its-dim": Malformed(with_array(name="band"), "no dataset"),
-    "band-scale-a-word": Malformed(with_array(bands=[{"scale": "x"}]), "scale"),
-    "band-tags-a-list": Malformed(with_array(bands=[{"tags": [1]}]), "tags|no dataset"),
     "strings-of-gigabytes": Malformed(
         with_json(
             lambda o: o["coords"]["label"]["encoding"].update(dtype="<U99999999"),

@@ -40,6 +40,7 @@ from flac_xarray.georef import Gcp, Georef
 from flac_xarray.geotiff import header_from_dataset
 from flac_xarray.geotiff.describe import crs_text
 from flac_xarray.geotiff.gdal import check_complete
+from tests.malformed import with_array
 
 pytestmark = [
     # Rasters without georeference are part of the matrix.
@@ -871,3 +872,11 @@ def test_a_crs_that_gdal_does_not_know(tmp_path, crs):
     with pytest.raises(UnsupportedDataError, match="its CRS is not known"):
         convert_to_geotiff(data, tmp_path / "a.tif")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_colour_that_gdal_does_not_know_is_left_out(tmp_path):
+    data = with_array(bands=[{"colorinterp": "octarine"}])
+    convert_to_geotiff(data, tmp_path / "a.tif")
+    with rasterio.open(tmp_path / "a.tif") as dataset:
+        # GDAL takes a TIFF's only band for gray.
+        assert dataset.colorinterp[0] in (ColorInterp.undefined, ColorInterp.gray)

@@ -91,7 +91,9 @@ def _set_colors(out: Any, plan: GeotiffPlan) -> None:
             names[bidx - 1] = default_colorinterp(bidx)
             continue
         out.write_colormap(bidx, dict(enumerate(unpack_colors(table))))
-    wanted = [ColorInterp[name] for name in names]
+    # A newer GDAL knows more names.
+    known = ColorInterp.__members__
+    wanted = [known.get(name, ColorInterp.undefined) for name in names]
     if list(out.colorinterp) != wanted:
         out.colorinterp = wanted
 
