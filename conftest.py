@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,17 @@ REAL_DATA = Path(
         "FLAC_XARRAY_TEST_DATA", Path(__file__).resolve().parent.parent / "shared/data"
     )
 )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def signals_as_in_a_terminal() -> None:
+    """Undo what `nohup` and ``&`` hand down: processes of the tests meet signals."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    hangup = getattr(signal, "SIGHUP", None)
+    if hangup is not None and signal.getsignal(hangup) is signal.SIG_IGN:
+        # Caught here, so that nohup still holds; what is caught is not inherited.
+        signal.signal(hangup, lambda *_: None)
 
 
 @pytest.fixture(scope="session")
