@@ -316,7 +316,9 @@ class TestFaults:
     )
     def test_options_of_another_kind(self, fault_server, quick, options):
         source = open_source(fault_server.url_of("a.flac"), options, quick)
-        with pytest.raises(SourceError, match=r"these storage_options: .*'anon'"):
+        with pytest.raises(
+            SourceError, match=r"storage_options that aiohttp does not take: .*'anon'"
+        ):
             source.read_prefix(10)
 
     @pytest.mark.parametrize(

@@ -192,7 +192,7 @@ class HttpSource(LoopSource):
             why = f"no answer, or a stall, for {self.limits.timeout:g} s"
         elif isinstance(error, TypeError):
             says = self._secrets.clean(str(error))
-            why = f"aiohttp does not take these storage_options: {says}"
+            why = f"TypeError, as of storage_options that aiohttp does not take: {says}"
         elif type(error) is aiohttp.ClientResponseError:
             why = "the answer is no HTTP"
         else:
