@@ -137,14 +137,20 @@ def _integer_bytes(value: complex, dtype: np.dtype[np.generic]) -> bytes | None:
     return np.array(int(value), dtype).tobytes() if low <= value <= high else None
 
 
-def nodata_to_json(value: complex | None) -> float | int | str | None:
-    """Turn a nodata value into a JSON value (NaN and infinities become strings)."""
+def nodata_to_json(value: complex | None, name: str) -> float | int | str | None:
+    """Turn a nodata value into a JSON value (NaN and infinities become strings).
+
+    Raises
+    ------
+    UnsupportedDataError
+        The value of the array of that name is no real number.
+    """
     if value is None:
         return None
     if isinstance(value, np.generic):
         value = value.item()
-    if isinstance(value, complex):
-        msg = f"nodata {value!r} cannot be stored: expected a real number"
+    if not isinstance(value, (int, float)):
+        msg = f"nodata {value!r} of {name!r} cannot be stored: expected a real number"
         raise UnsupportedDataError(msg)
     if isinstance(value, (bool, int)):
         return int(value)

@@ -151,7 +151,7 @@ class ArrayInfo:
 
     def to_json(self, table: int) -> dict[str, Any]:
         """Give the JSON object of this array, its table lying at byte `table`."""
-        nodata = [nodata_to_json(v) for v in self.nodata]
+        nodata = [nodata_to_json(v, self.name) for v in self.nodata]
         out: dict[str, Any] = {
             "name": self.name,
             "dtype": self.dtype,

@@ -104,7 +104,7 @@ class TileEncoder:
         along = slice(None)
         if "band" in info.dims and len(info.nodata) > 1:
             along = info.grid.slices(index)[info.dims.index("band")]
-        values = {nodata_to_json(v) for v in info.nodata[along]}
+        values = {nodata_to_json(v, info.name) for v in info.nodata[along]}
         return tile_comments(
             self.header.level_georef(info),
             shape=shape,

@@ -344,6 +344,10 @@ def refused() -> dict[str, tuple[object, str]]:
             ds.assign(t2m=_with_encoding(ds.t2m, dtype="int16", scales=(1.0, 2.0))),
             "'t2m'.*scales",
         ),
+        "text as _FillValue": (
+            plane(a=(("y", "x"), pixels(), {"_FillValue": "none"})),
+            "'none' of 'a'",
+        ),
         "scaled complex": (
             plane(
                 z=_with_encoding(

@@ -180,7 +180,7 @@ def _describe_array(raster: FlacRaster, position: int) -> dict[str, Any]:
         # Of a table that is read by pages nothing is read for this.
         "empty_tiles": tables and int((tables[position].rows["nbytes"] == 0).sum()),
         "pixel_bytes": math.prod(array.shape) * itemsize(array.dtype),
-        "nodata": [nodata_to_json(v) for v in array.nodata],
+        "nodata": [nodata_to_json(v, array.name) for v in array.nodata],
         "attrs": dict(array.attrs),
         "bands": [dict(band) for band in array.bands],
     }
