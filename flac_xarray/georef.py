@@ -22,7 +22,8 @@ Affine = tuple[float, float, float, float, float, float]
 Bbox = tuple[float, float, float, float]
 IDENTITY: Affine = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 FILE: Final = re.compile(
-    r"""(?:[=,@] | (?<!URI\[)")\s*(?:~ | \.\.? | [a-z]: | https?:/)?[/\\]
+    r"""(?:[=,@] | (?<!URI\[)(?<!CITATION\[)(?<!REMARK\[)")\s*
+    (?:~ | \.\.? | [a-z]: | https?:/)?[/\\]
     | \.\.[/\\]""",
     re.IGNORECASE | re.VERBOSE,
 )

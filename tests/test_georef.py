@@ -184,7 +184,13 @@ def test_comments_of_a_tile_are_the_seed_s():
 
 
 @pytest.mark.parametrize(
-    "crs", ["+init=epsg:4326", "+proj=merc +nadgrids=@null +to_meter=.3048/1", None]
+    "crs",
+    [
+        "+init=epsg:4326",
+        "+proj=merc +nadgrids=@null +to_meter=.3048/1",
+        'ENGCRS["a",REMARK["https://doi.org/1"],ID["b",1,CITATION["/c"],URI["/d"]]]',
+        None,
+    ],
 )
 def test_texts_that_name_no_file_are_a_crs(crs):
     assert Georef(crs).crs == crs
