@@ -359,10 +359,18 @@ def _check_band(band: Mapping[str, Any], name: str) -> None:
         for key in ("description", "units", "colorinterp", "colormap"):
             _typed(band.get(key, ""), str, key)
         for key in ("scale", "offset"):
-            float(band.get(key, 0))
+            _check_number(band.get(key, 0), key)
         _check_tags(band.get("tags", {}))
-    except (TypeError, ValueError, OverflowError, AttributeError) as error:
+    except (FormatError, AttributeError) as error:
         msg = f"a band of array {name!r} does not parse: {error}"
+        raise FormatError(msg) from error
+
+
+def _check_number(value: Any, key: str) -> None:
+    try:
+        float(value)
+    except (TypeError, ValueError, OverflowError) as error:
+        msg = f"header key {key!r}: expected a number, found {value!r:.80}"
         raise FormatError(msg) from error
 
 
