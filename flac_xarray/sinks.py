@@ -118,7 +118,7 @@ class FileSink:
         except OSError as error:
             msg = f"cannot write {self.name}: {error.strerror}"
             raise SourceError(msg, url=self.name, errno=error.errno) from error
-        if replaced is not None:
+        if replaced is not None and os.name == "posix":
             with contextlib.suppress(OSError):  # only root gives files away
                 os.fchown(self._fd, replaced.st_uid, replaced.st_gid)
             with contextlib.suppress(OSError):  # not every file system has permissions
