@@ -7,6 +7,7 @@ only adapters interpret it. Bounding boxes are (xmin, ymin, xmax, ymax).
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -221,6 +222,7 @@ def _check_georef(crs: Any, transform: Any, gcps_crs: Any, rpcs: Any) -> None:
         raise ValueError(msg)
 
 
+@functools.lru_cache(maxsize=8)  # every tile has the CRS of its raster
 def names_a_file(crs: str) -> bool:
     """Whether PROJ would open a file, wherever it lies, to understand a CRS.
 
