@@ -16,7 +16,7 @@ from typing import Any, Final
 import numpy as np
 import rasterio.windows
 from numpy.typing import NDArray
-from rasterio.crs import CRS
+from rasterio.errors import CRSError
 
 from flac_xarray.dtypes import itemsize
 from flac_xarray.errors import (
@@ -25,7 +25,7 @@ from flac_xarray.errors import (
 )
 from flac_xarray.georef import Georef
 from flac_xarray.geotiff import header_from_dataset, open_dataset, translated_errors
-from flac_xarray.geotiff.gdal import bounded_cache
+from flac_xarray.geotiff.gdal import bounded_cache, known_crs
 from flac_xarray.geotiff.source_levels import open_levels, with_levels
 from flac_xarray.grid import TileGrid
 from flac_xarray.header import ArrayInfo, Header
@@ -337,7 +337,6 @@ def _same_crs(x: str | None, y: str | None) -> bool:
     if x == y or not x or not y:
         return x == y
     try:
-        same: bool = CRS.from_user_input(x) == CRS.from_user_input(y)
-    except ValueError:  # a CRSError is one, and EPSG of no number
+        return known_crs(x) == known_crs(y)
+    except CRSError:
         return False
-    return same

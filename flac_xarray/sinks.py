@@ -107,9 +107,11 @@ class FileSink:
         self.overwrite = overwrite
         self._pid = os.getpid()
         is_there = os.path.lexists(self.path)
-        replaced = None if private else _replaced(self.path)
-        if not private and self.path.is_symlink():
-            self.path = Path(os.path.realpath(self.path))
+        replaced = None
+        if not private:
+            replaced = _replaced(self.path)
+            if self.path.is_symlink():
+                self.path = Path(os.path.realpath(self.path))
         sweep_parts(self.path)
         if is_there and not overwrite:
             raise _exists(self.name)

@@ -19,6 +19,7 @@ from flac_xarray.geotiff.describe import default_colorinterp
 from flac_xarray.geotiff.gdal import known_crs
 from flac_xarray.geotiff.plan import GeotiffPlan
 from flac_xarray.header import Header
+from flac_xarray.masking import band_numbers
 
 __all__ = ["restore_metadata"]
 
@@ -45,8 +46,8 @@ def restore_metadata(out: Any, header: Header, plan: GeotiffPlan) -> None:
     _set_tags(out, 0, header.tags, plan)
     _set_colors(out, plan)
     bands = plan.band_info
-    _set_where_given(out, "scales", [float(b.get("scale", 1.0)) for b in bands], 1.0)
-    _set_where_given(out, "offsets", [float(b.get("offset", 0.0)) for b in bands], 0.0)
+    _set_where_given(out, "scales", band_numbers(bands, "scale", 1.0), 1.0)
+    _set_where_given(out, "offsets", band_numbers(bands, "offset", 0.0), 0.0)
     for bidx, band in enumerate(bands, 1):
         if band.get("description"):
             out.set_band_description(bidx, band["description"])
@@ -55,7 +56,9 @@ def restore_metadata(out: Any, header: Header, plan: GeotiffPlan) -> None:
         _set_tags(out, bidx, band.get("tags", {}), plan)
 
 
-def _set_where_given(out: Any, name: str, values: list[float], default: float) -> None:
+def _set_where_given(
+    out: Any, name: str, values: tuple[float, ...], default: float
+) -> None:
     if any(value != default for value in values):
         setattr(out, name, values)
 
